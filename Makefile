@@ -1,0 +1,42 @@
+# Two commands carry a newcomer: `make demo` and `make test`. Each does all of its own set-up.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check bench docs soak clean
+
+help:  ## what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.server  ## a BOINC project, two volunteers and pi, on this machine
+	@scripts/system-packages boinc-client
+	@$(BIN)/python scripts/demo.py
+
+test: $(VENV)/.dev  ## all tests; STRICT=1 turns a missing part from a skip into a failure
+	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime
+	@$(BIN)/python -m pytest -m "not soak" $(if $(STRICT),--strict-parts) $(ARGS)
+
+soak: $(VENV)/.dev  ## the full counts: kills, crowds, reproducible builds
+	@scripts/system-packages boinc-client faketime
+	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+
+check: $(VENV)/.dev  ## format, lint, types, import contracts
+	@$(BIN)/ruff format --check --quiet src tests examples bench scripts
+	@$(BIN)/ruff check --quiet src tests examples bench scripts
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(VENV)/.dev  ## speed, as ratios measured side by side
+	@scripts/system-packages boinc-client
+	@$(BIN)/python -m bench $(ARGS)
+
+docs: $(VENV)/.docs  ## the documentation as HTML in docs/_build
+	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html && echo "docs/_build/html/index.html"
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) docs/_build build dist
+
+# An environment is as good as the pyproject.toml it was made from.
+$(VENV)/.%: pyproject.toml scripts/environment
+	@scripts/environment $(PYTHON) $(VENV) $*
+	@touch $@

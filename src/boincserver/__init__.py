@@ -1,0 +1,1 @@
+"""A complete BOINC project server in one Python dependency."""

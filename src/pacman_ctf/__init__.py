@@ -1,0 +1,1 @@
+"""Pacman capture-the-flag tournaments, refereed on lent computers."""

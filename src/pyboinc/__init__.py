@@ -1,0 +1,1 @@
+"""BOINC's application side in pure Python: standard library only."""

@@ -1,0 +1,1 @@
+"""PyMW: one Python function, one call, any number of machines."""
