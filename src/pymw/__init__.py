@@ -1,1 +1,86 @@
-"""PyMW: one Python function, one call, any number of machines."""
+"""PyMW: one Python function, one call, any number of machines.
+
+Names are imported when they are first used (PEP 562): `import pymw` is quick, and works on a volunteer's machine,
+where only the worker's part of the package is.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from concurrent.futures import as_completed, wait
+
+    from pymw.errors import (
+        BackendError,
+        BrokenBackend,
+        DependencyFailed,
+        NotInsideTask,
+        PyMWError,
+        RemoteError,
+        RunBusy,
+        RunError,
+        RunNotFound,
+        TaskError,
+        TimeLimitExceeded,
+        UnknownBackend,
+        UnshippableError,
+        UnsupportedOption,
+        WorkerLost,
+    )
+    from pymw.master import Master
+    from pymw.task import TaskFuture, TaskOptions, TaskState
+    from pymw.worker import checkpoint, log, progress
+
+_HOME = {
+    "concurrent.futures": ("as_completed", "wait"),
+    "pymw.errors": (
+        *("BackendError", "BrokenBackend", "DependencyFailed", "NotInsideTask", "PyMWError", "RemoteError"),
+        *("RunBusy", "RunError", "RunNotFound", "TaskError", "TimeLimitExceeded", "UnknownBackend"),
+        *("UnshippableError", "UnsupportedOption", "WorkerLost"),
+    ),
+    "pymw.master": ("Master",),
+    "pymw.task": ("TaskFuture", "TaskOptions", "TaskState"),
+    "pymw.worker": ("checkpoint", "log", "progress"),
+}
+_MODULE = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "BackendError",
+    "BrokenBackend",
+    "DependencyFailed",
+    "Master",
+    "NotInsideTask",
+    "PyMWError",
+    "RemoteError",
+    "RunBusy",
+    "RunError",
+    "RunNotFound",
+    "TaskError",
+    "TaskFuture",
+    "TaskOptions",
+    "TaskState",
+    "TimeLimitExceeded",
+    "UnknownBackend",
+    "UnshippableError",
+    "UnsupportedOption",
+    "WorkerLost",
+    "as_completed",
+    "checkpoint",
+    "log",
+    "progress",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module 'pymw' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULE[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

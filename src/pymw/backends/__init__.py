@@ -1,0 +1,52 @@
+"""The backends and how they are found: by the name before the colon of a URL."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+
+from pymw.backends.protocol import Backend, BackendFactory, Setup
+from pymw.errors import BackendError, UnknownBackend
+
+__all__ = ["BUILT_IN", "known_backends", "open_backend"]
+
+GROUP = "pymw.backends"
+
+# name -> (module:factory, what it is). Others come by entry points of the group "pymw.backends".
+BUILT_IN: Mapping[str, tuple[str, str]] = {
+    "local": ("pymw.backends.local:open_local", "worker processes on this machine"),
+    "boinc": ("pymw.backends.boinc:open_boinc", "volunteers' computers, through the BOINC project in a directory"),
+    "memory": ("pymw.testing:open_memory", "threads of this process, for tests"),
+}
+
+
+def known_backends() -> dict[str, str]:
+    """Name -> what it is, of all that could be opened by that name."""
+    named = {name: about for name, (_, about) in BUILT_IN.items()}
+    return named | {found.name: f"from {found.value}" for found in _installed().values() if found.name not in named}
+
+
+def open_backend(url: str, setup: Setup) -> Backend:
+    """The backend that `url` names: ``local``, ``boinc:DIR``, ``NAME:ADDRESS``."""
+    name, _, address = url.partition(":")
+    return _factory(name)(address, setup)
+
+
+def _factory(name: str) -> BackendFactory:
+    if name not in BUILT_IN:
+        installed = _installed().get(name)
+        if installed is None:
+            raise UnknownBackend(name, known_backends())
+        factory: BackendFactory = installed.load()
+        return factory
+    module, _, function = BUILT_IN[name][0].partition(":")
+    try:
+        loaded: BackendFactory = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        raise BackendError(f"backend {name!r} needs the module {error.name!r}, which is not installed") from error
+    return loaded
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {found.name: found for found in entry_points(group=GROUP)}

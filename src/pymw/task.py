@@ -1,0 +1,221 @@
+"""What is asked of a task (TaskOptions) and what its caller holds (TaskFuture)."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import html
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from pymw.outcome import Attempt, Ending, Outcome
+
+if TYPE_CHECKING:
+    from pymw.backends.protocol import Backend, Call
+
+__all__ = ["Agree", "TaskFuture", "TaskOptions", "TaskState"]
+
+# How replicas of a result are compared: "exact", "close" (or "close:RTOL"), or a function of two values.
+Agree = str | Callable[[Any, Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """Everything that `Master.options` takes; None and empty mean: as the backend has it.
+
+    `timeout` is not among these: it only ever waits. See `Capabilities` for which backend honours what.
+    """
+
+    name: str | None = None  # shown to people; the function's own name otherwise
+    files: Sequence[str | Path] | Mapping[str, str | Path] = ()  # data files, there under their names
+    outputs: Sequence[str] = ()  # names of files that the function leaves, brought back as TaskFuture.files
+    modules: Sequence[str | ModuleType] = ()  # the user's own modules, beside those found by themselves
+    retries: int = 0  # how often an exception of the function is answered by another try
+    retry_on: tuple[type[BaseException], ...] = (Exception,)
+    attempts: int = 3  # how many workers may be lost over it; 1 means at most once
+    time_limit: float | None = None  # seconds that one attempt may run
+    deadline: float | None = None  # seconds after which a volunteer's copy is given up
+    quorum: int = 1  # how many results must agree
+    agree: Agree = "exact"
+    seed: int | str | None = "auto"  # random generators are seeded from the task's key under redundancy; None: never
+    key: Any = None  # what tells the task apart in a named run, instead of its arguments
+    reuse: bool = False  # equal calls share one computation
+    priority: int = 0  # higher runs earlier
+    est_seconds: float | None = None  # expected running time on one core of this machine; a hint
+    memory: int | None = None  # bytes that one attempt may use
+    disk: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("retries", "attempts", "quorum"):
+            least = 0 if name == "retries" else 1
+            if not isinstance(value := getattr(self, name), int) or value < least:
+                raise ValueError(f"{name}= must be a whole number of at least {least}, not {value!r}")
+        for name in ("time_limit", "deadline", "est_seconds", "memory", "disk"):
+            if (value := getattr(self, name)) is not None and not value > 0:
+                raise ValueError(f"{name}= must be positive, not {value!r}")
+        if isinstance(self.retry_on, type):
+            object.__setattr__(self, "retry_on", (self.retry_on,))
+
+    def but(self, **changes: Any) -> TaskOptions:
+        """These options with some of them changed; an unknown name is a TypeError that lists the known ones."""
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in changes:
+            if name not in known:
+                raise TypeError(f"there is no option {name!r}; there are: {', '.join(known)}")
+        return dataclasses.replace(self, **changes)
+
+    def given(self) -> tuple[str, ...]:
+        """The names of the options that differ from their defaults."""
+        return tuple(f.name for f in dataclasses.fields(self) if not _same(getattr(self, f.name), f.default))
+
+
+class TaskState(enum.Enum):
+    """Where a task is, as its future tells it."""
+
+    QUEUED = "queued"  # accepted, no worker has it
+    RUNNING = "running"  # a worker has it
+    DONE = "done"  # it returned
+    FAILED = "failed"  # it raised, or no worker could finish it
+    CANCELLED = "cancelled"
+
+
+class TaskFuture(Future[Any]):
+    """A real `concurrent.futures.Future` that also tells where its task is and how it went."""
+
+    def __init__(self, call: Call, backend: Backend) -> None:
+        super().__init__()
+        self._call = call
+        self._backend = backend
+        self._outcome: Outcome | None = None
+        self._progress = 0.0
+        self._worker = ""
+        self._submitted = time.time()
+        self._lost: tuple[Attempt, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What tells the task apart in messages, logs and the run's journal."""
+        return self._call.id
+
+    @property
+    def name(self) -> str:
+        """The option `name`, else the function's own name."""
+        return self._call.name
+
+    @property
+    def state(self) -> TaskState:
+        """Queued, running, done, failed or cancelled."""
+        if self.cancelled():
+            return TaskState.CANCELLED
+        if self.done():
+            return TaskState.DONE if self.exception() is None else TaskState.FAILED
+        return TaskState.RUNNING if self.running() else TaskState.QUEUED
+
+    @property
+    def progress(self) -> float:
+        """The fraction, 0 to 1, that the function last told; 1 when it is done."""
+        return 1.0 if self.done() and not self.cancelled() and self.exception() is None else self._progress
+
+    @property
+    def worker(self) -> str:
+        """Which process or host has the task, or had it last; empty while it is queued."""
+        return self._outcome.worker if self._outcome is not None and self._outcome.worker else self._worker
+
+    @property
+    def attempts(self) -> tuple[Attempt, ...]:
+        """The attempts that lost their worker."""
+        return self._outcome.attempts if self._outcome is not None else self._lost
+
+    @property
+    def stdout(self) -> str:
+        """What the function printed; complete when the task has ended."""
+        return self._outcome.stdout if self._outcome is not None else ""
+
+    @property
+    def stderr(self) -> str:
+        """What the function wrote to standard error; complete when the task has ended."""
+        return self._outcome.stderr if self._outcome is not None else ""
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """The files that the option `outputs` named."""
+        return self._outcome.files if self._outcome is not None else {}
+
+    @property
+    def submitted(self) -> float:
+        """When the task was accepted, in seconds since the epoch."""
+        return self._submitted
+
+    @property
+    def started(self) -> float | None:
+        """When the attempt that ended the task began, in seconds since the epoch."""
+        return self._outcome.started if self._outcome is not None else None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long that attempt ran."""
+        return self._outcome.seconds if self._outcome is not None else None
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """How much processor time that attempt took."""
+        return self._outcome.cpu_seconds if self._outcome is not None else None
+
+    def explain(self) -> str:
+        """Why the task is not done, or how it ended, in a sentence or two."""
+        match self.state:
+            case TaskState.CANCELLED:
+                return f"{self.name} was cancelled"
+            case TaskState.DONE:
+                took = f" in {self.seconds:.3g} s" if self.seconds is not None else ""
+                return f"{self.name} returned{took}" + (f" on {self.worker}" if self.worker else "")
+            case TaskState.FAILED:
+                error = self.exception()
+                return f"{self.name} failed: {type(error).__name__}: {error}"
+            case _:
+                return self._backend.explain(self._call, 0)
+
+    def cancel(self) -> bool:
+        """Cancel the task if it has not begun, as in the standard library."""
+        cancelled = super().cancel()
+        if cancelled:
+            self._backend.cancel(self._call)
+        return cancelled
+
+    def __repr__(self) -> str:
+        told = f" {self.progress:.0%}" if self.state is TaskState.RUNNING and self._progress else ""
+        where = f" on {self.worker}" if self.worker else ""
+        return f"<TaskFuture {self.id} {self.name} {self.state.value}{told}{where}>"
+
+    def _repr_html_(self) -> str:
+        return f"<code>{html.escape(self.name)}</code> {html.escape(self.explain())}"
+
+    # What the collector tells; called from the backend's one collecting thread.
+
+    def _tell_worker(self, worker: str) -> None:
+        self._worker = worker
+
+    def _tell_progress(self, fraction: float) -> None:
+        self._progress = fraction
+
+    def _tell_lost(self, attempt: Attempt) -> None:
+        self._lost += (attempt,)
+        self._progress = 0.0
+
+    def _end(self, outcome: Outcome, error: BaseException | None) -> None:
+        self._outcome = outcome
+        if outcome.ending is Ending.CANCELLED:
+            error = CancelledError()
+        if error is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(outcome.value)
+
+
+def _same(value: Any, default: Any) -> bool:
+    return value is default or (type(value) is type(default) and bool(value == default))
