@@ -435,11 +435,11 @@ class _Decoder:
 
     def datetime(self) -> dt.datetime:
         *fields, fold = self.unpack("<HBBBBBIB")
-        return dt.datetime(*fields, self.zone(), fold=fold)
+        return dt.datetime(*fields).replace(tzinfo=self.zone(), fold=fold)
 
     def time(self) -> dt.time:
         *fields, fold = self.unpack("<BBBIB")
-        return dt.time(*fields, self.zone(), fold=fold)
+        return dt.time(*fields).replace(tzinfo=self.zone(), fold=fold)
 
     def zone(self) -> dt.tzinfo | None:
         zone = self.value()
