@@ -30,7 +30,7 @@ from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 from typing import Any
 from uuid import UUID
 
-__all__ = ["DEFAULT_LIMITS", "CodecError", "Limits", "decode", "digest", "encode"]
+__all__ = ["DEFAULT_LIMITS", "CodecError", "Limits", "Record", "classes", "decode", "digest", "encode"]
 
 MAGIC = b"PyMW\x01"  # the last byte is the format's version
 MAX_FRACTION_BYTES = 1 << 16  # reducing a hostile fraction costs quadratic time; this size costs a tenth of a second
@@ -48,6 +48,15 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """An instance of a class that is not known here, as `decode(..., modules=None)` describes it."""
+
+    kind: str
+    name: str
+    content: Any
 
 
 class CodecError(ValueError):
@@ -78,17 +87,26 @@ def digest(value: object, *, limits: Limits = DEFAULT_LIMITS) -> str:
     return hashlib.sha256(_Encoder(limits, canonical=True).encode(value)).hexdigest()
 
 
-def decode(data: bytes, *, modules: Collection[str] = (), limits: Limits = DEFAULT_LIMITS) -> Any:
+def classes(value: object, *, limits: Limits = DEFAULT_LIMITS) -> set[type]:
+    """The dataclasses, named tuples and enums that whoever decodes `value` must have."""
+    encoder = _Encoder(limits, canonical=False)
+    encoder.encode(value)
+    return encoder.classes
+
+
+def decode(data: bytes, *, modules: Collection[str] | None = (), limits: Limits = DEFAULT_LIMITS) -> Any:
     """The value in `data`, which may come from a stranger.
 
     Dataclasses, named tuples and enums are rebuilt field by field, without running code of theirs, and only those
-    that stand in one of `modules`, already imported here. Raises CodecError for anything else.
+    that stand in one of `modules`, already imported here. With `modules=None` each becomes a `Record` instead: so
+    values can be compared where their classes are not to be had. Raises CodecError for anything else.
     """
     if len(data) > limits.size + len(MAGIC):
         raise CodecError(f"{len(data)} bytes are more than the {limits.size} allowed")
     if data[: len(MAGIC)] != MAGIC:
         raise CodecError("these bytes do not begin as an encoded value does")
-    decoder = _Decoder(memoryview(data)[len(MAGIC) :], frozenset(modules), limits)
+    known = None if modules is None else frozenset(modules)
+    decoder = _Decoder(memoryview(data)[len(MAGIC) :], known, limits)
     try:
         value = decoder.value()
     except CodecError:
@@ -126,6 +144,7 @@ class _Encoder:
         self.canonical = canonical
         self.count = 0
         self.open: set[int] = set()  # the containers that we are inside of
+        self.classes: set[type] = set()
 
     def encode(self, value: object) -> bytearray:
         self.value(value)
@@ -243,6 +262,7 @@ class _Encoder:
     def class_name(self, tag: bytes, cls: type) -> None:
         if "<locals>" in cls.__qualname__:
             raise CodecError(f"class {cls.__qualname__} is made inside a function; move it to the top of its module")
+        self.classes.add(cls)
         self.blob(tag, f"{cls.__module__}:{cls.__qualname__}".encode())
 
     def path(self, path: PurePath) -> None:
@@ -366,7 +386,7 @@ _WRITERS: dict[type, Callable[[_Encoder, Any], None]] = {
 class _Decoder:
     """Reads `data` from `position` on; every length is checked against what is left before anything is made of it."""
 
-    def __init__(self, data: memoryview, modules: frozenset[str], limits: Limits) -> None:
+    def __init__(self, data: memoryview, modules: frozenset[str] | None, limits: Limits) -> None:
         self.data = data
         self.position = 0
         self.modules = modules
@@ -482,7 +502,10 @@ class _Decoder:
 
     def named(self, wanted: str) -> Any:
         """The class that the bytes name: looked up among what is imported, never imported, and nothing of it run."""
-        module_name, _, qualname = self.text().partition(":")
+        name = self.text()
+        if self.modules is None:
+            return name
+        module_name, _, qualname = name.partition(":")
         if module_name not in self.modules or module_name not in sys.modules:
             raise CodecError(f"class {module_name}.{qualname} is not of a module that was shipped")
         found: Any = sys.modules[module_name]
@@ -496,12 +519,14 @@ class _Decoder:
 
     def dataclass(self) -> Any:
         cls = self.named("dataclass")
-        expected = {field.name for field in dataclasses.fields(cls)}
         self.depth += 1
         if self.depth > self.limits.depth:
             raise CodecError(f"nested deeper than {self.limits.depth} levels")
         found = {self.text(): self.value() for _ in range(self.length())}
         self.depth -= 1
+        if isinstance(cls, str):
+            return Record("dataclass", cls, found)
+        expected = {field.name for field in dataclasses.fields(cls)}
         if set(found) != expected:
             raise CodecError(f"the fields of {cls.__qualname__} are {sorted(expected)}, not {sorted(found)}")
         made = object.__new__(cls)
@@ -512,12 +537,16 @@ class _Decoder:
     def named_tuple(self) -> Any:
         cls = self.named("named tuple")
         items = self.items()
+        if isinstance(cls, str):
+            return Record("named tuple", cls, tuple(items))
         if len(items) != len(cls._fields):
             raise CodecError(f"{cls.__qualname__} has {len(cls._fields)} fields, not {len(items)}")
         return tuple.__new__(cls, items)
 
     def enum(self) -> Any:
         cls, name = self.named("enum"), self.text()
+        if isinstance(cls, str):
+            return Record("enum", cls, name)
         if name not in cls._member_map_:
             raise CodecError(f"{cls.__qualname__} has no member {name!r:.60}")
         return cls._member_map_[name]

@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymw.codec import MAGIC, CodecError, Limits, decode, digest, encode
+from pymw.codec import MAGIC, CodecError, Limits, classes, decode, digest, encode
 
 
 class Colour(enum.Enum):
@@ -204,6 +204,18 @@ def test_a_stranger_names_no_classes() -> None:
         for tag in b"DNE":
             with pytest.raises(CodecError):
                 decode(MAGIC + bytes([tag, len(name)]) + name + b"\0", modules=["os", "builtins"])
+
+
+def test_without_the_classes_values_are_described_and_still_compare() -> None:
+    star = Star("Vega", Point(1, float("nan")))
+    described = decode(encode([star, Colour.RED]), modules=None)
+    assert described[0].name == f"{__name__}:Star"
+    assert digest(described) == digest(decode(encode([star, Colour.RED]), modules=None))
+    assert digest(described) != digest(decode(encode([star, Colour.BLUE]), modules=None))
+
+
+def test_classes_are_told() -> None:
+    assert classes({"a": [Star("Vega", Point(1, 2)), Colour.RED]}) == {Star, Point, Colour}
 
 
 def test_rebuilding_runs_no_user_code() -> None:

@@ -1,0 +1,95 @@
+"""Make a function again out of a code bundle, on the worker: the other half of `pymw.bundle`.
+
+Standard library only, Python 3.9 or later: this runs on volunteers' computers.
+"""
+
+from __future__ import annotations
+import __future__
+
+import importlib
+import json
+import linecache
+import sys
+import types
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymw import codec
+
+__all__ = ["Loaded", "load"]
+
+
+class Loaded:
+    """A function that was shipped, and the modules whose classes its arguments and results may hold."""
+
+    def __init__(self, function: Callable[..., Any], modules: tuple[str, ...]) -> None:
+        self.function = function
+        self.modules = modules
+
+
+def load(bundle: Path, folder: Path) -> Loaded:
+    """The function in `bundle`, whose own modules are unpacked below `folder`.
+
+    The script's part becomes `__main__` again, at its own line numbers, so that tracebacks read as they do at home.
+    """
+    with zipfile.ZipFile(bundle) as archive:
+        members = {info.filename: archive.read(info) for info in archive.infolist()}
+    manifest = json.loads(members["manifest.json"])
+    if manifest["format"] != 1:
+        raise ImportError(f"the code bundle has format {manifest['format']}; this worker reads 1")
+    _unpack_modules(members, folder)
+    own = ("__main__", *manifest["modules"])
+    module, _, qualname = manifest["entry"].partition(":")
+    if manifest["units"]:
+        _run_main(manifest["units"], members, own)
+    found: Any = importlib.import_module(module)
+    for part in qualname.split("."):
+        found = getattr(found, part)
+    return Loaded(found, own)
+
+
+def _unpack_modules(members: dict[str, bytes], folder: Path) -> None:
+    prefix = "modules/"
+    for path, content in members.items():
+        if path.startswith(prefix):
+            target = folder / path[len(prefix) :]
+            if ".." in target.parts:
+                raise ImportError(f"the code bundle names a file outside its folder: {path}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+        importlib.invalidate_caches()
+
+
+def _run_main(units: list[dict[str, str]], members: dict[str, bytes], own: tuple[str, ...]) -> None:
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+
+    def value(number: int) -> Any:
+        data = members[f"values/{number}"]
+        return codec.decode(data, modules=import_for(data, own))
+
+    main.__dict__["__pymw_value__"] = value
+    shown: dict[str, list[str]] = {}
+    for unit in units:
+        text = members[unit["path"]].decode()
+        lines = shown.setdefault(unit["name"], [])
+        for number, line in enumerate(text.splitlines(keepends=True)):
+            if number < len(lines):
+                lines[number] = line if line.strip() else lines[number]
+            else:
+                lines.append(line)
+        linecache.cache[unit["name"]] = (len(text), None, lines, unit["name"])
+        flags = __future__.annotations.compiler_flag  # annotations name things that need not be here
+        exec(compile(text, unit["name"], "exec", flags=flags, dont_inherit=True), main.__dict__)  # noqa: S102
+
+
+def import_for(data: bytes, own: tuple[str, ...]) -> tuple[str, ...]:
+    """Import those of the bundle's own modules whose classes `data` names; all that may be named then."""
+    for module in own:
+        if module != "__main__" and module not in sys.modules and f"{module}:".encode() in data:
+            importlib.import_module(module)
+    return own

@@ -1,0 +1,221 @@
+"""Bundles: what a script's function reaches travels as source, and nothing else of the script runs."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+PACK = """
+if __name__ == "__main__":
+    import pathlib, sys
+    from pymw.bundle import bundle
+    pathlib.Path("code.zip").write_bytes(bundle({entry}).data)
+"""
+RUN = """
+import sys, pathlib, traceback
+from pymw.loader import load
+function = load(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])).function
+try:
+    print(repr(function({arguments})))
+except Exception:
+    traceback.print_exc()
+    sys.exit(1)
+"""
+
+
+@pytest.fixture
+def ship(tmp_path: Path):
+    """ship(script, entry, arguments): pack in one process, load and call in another; the printed result."""
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    away.mkdir()
+
+    def ship(script: str, entry: str = "f", arguments: str = "", *, files: dict[str, str] | None = None) -> str:
+        for name, text in (files or {}).items():
+            (home / name).parent.mkdir(parents=True, exist_ok=True)
+            (home / name).write_text(text)
+        (home / "script.py").write_text(script + PACK.format(entry=entry))
+        packed = subprocess.run([sys.executable, "script.py"], cwd=home, capture_output=True, text=True, check=False)
+        if packed.returncode:
+            raise RuntimeError(packed.stderr)
+        run = [sys.executable, "-c", RUN.format(arguments=arguments), str(home / "code.zip"), str(away / "code")]
+        done = subprocess.run(run, cwd=away, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        return done.stdout.strip()
+
+    ship.home = home  # type: ignore[attr-defined]
+    return ship
+
+
+def test_a_function_of_a_script(ship) -> None:
+    assert ship("def f(x): return x + 1", arguments="2") == "3"
+
+
+def test_the_rest_of_the_script_never_runs(ship) -> None:
+    script = "import math\nprint('top level')\nopen('trace', 'a').write('x')\ndef f(x):\n    return math.sqrt(x)\n"
+    assert ship(script, arguments="16") == "4.0"
+    assert (ship.home / "trace").read_text() == "x"
+
+
+def test_functions_classes_constants_and_imports_that_it_reaches(ship) -> None:
+    script = """
+from __future__ import annotations
+import collections as co, os
+from functools import lru_cache, reduce as fold
+import re, logging
+import numpy as np
+from math import pi
+RATE = 2
+TABLE = {"a": [1, 2]}
+WORD = re.compile("[a-z]+", re.I)
+log = logging.getLogger("x.y")
+def helper(x): return x * RATE
+@lru_cache(maxsize=None)
+def cached(x): return helper(x)
+class Base:
+    factor = RATE
+class Tool(Base):
+    def use(self, x: Missing) -> int: return cached(x) + self.factor
+alias = helper
+if True:
+    def inner(x):
+        '''keeps
+    its string'''
+        return inner.__doc__
+def f(x, default=RATE, tool=Tool()):
+    log.info("x")
+    import json
+    c = co.Counter(TABLE["a"])
+    return Tool().use(x), alias(x), fold(lambda a, b: a + b, [x, x]), WORD.match("Ab").group(), pi > 3, json.dumps(c[1]), inner(1), float(np.sin(0))
+"""
+    assert ship(script, arguments="5") == r"(12, 10, 10, 'Ab', True, '1', 'keeps\n    its string', 0.0)"
+
+
+def test_modules_of_the_users_own_are_found_without_being_named(ship) -> None:
+    files = {
+        "helper.py": "from pkg import deep\nfrom pkg.sub import thing\ndef go(x): return thing(x) + deep.value()\n",
+        "pkg/__init__.py": "",
+        "pkg/deep.py": "def value():\n    from . import late\n    return late.N\n",
+        "pkg/late.py": "N = 100\n",
+        "pkg/sub/__init__.py": "from .thing import thing\n",
+        "pkg/sub/thing.py": "from ..late import N\ndef thing(x): return x * N\n",
+        "unrelated.py": "1/0\n",
+    }
+    assert ship("import helper\ndef f(x): return helper.go(x)", arguments="2", files=files) == "300"
+    names = zipfile.ZipFile(ship.home / "code.zip").namelist()
+    assert "modules/pkg/late.py" in names
+    assert not [name for name in names if "numpy" in name or "unrelated" in name]
+
+
+def test_a_function_of_a_module(ship) -> None:
+    assert ship("import helper", "helper.go", "2", files={"helper.py": "def go(x): return -x\n"}) == "-2"
+    assert ship("import math", "math.sqrt", "9") == "3.0"
+
+
+def test_closures_lambdas_and_decorated_functions(ship) -> None:
+    script = """
+import functools
+def power(n):
+    def apply(x): return x ** n
+    return apply
+def twice(fn):
+    @functools.wraps(fn)
+    def wrapper(x): return fn(fn(x))
+    return wrapper
+@twice
+def bump(x): return x + 1
+offset = 10
+shift = lambda x: x + offset
+def plain(x): return x * 3
+later = twice(plain)
+"""
+    assert ship(script, "power(3)", "2") == "8"
+    assert ship(script, "bump", "1") == "3"
+    assert ship(script, "shift", "1") == "11"
+    assert ship(script, "later.__wrapped__", "1") == "3"
+    assert ship(script, "(lambda y: power(y)(2))", "5") == "32"
+
+
+def test_values_of_the_users_own_classes(ship) -> None:
+    script = """
+from dataclasses import dataclass
+from enum import Enum
+class Kind(Enum):
+    BIG = 1
+@dataclass
+class Box:
+    side: int
+    kind: Kind = Kind.BIG
+BOX = Box(4)
+def f(): return BOX.side, BOX.kind is Kind.BIG
+"""
+    assert ship(script) == "(4, True)"
+
+
+def test_a_traceback_shows_the_scripts_own_lines(ship) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        ship("import math\n\n\ndef f(x):\n    y = x\n    return 1 / (x - y)  # line 6\n", arguments="1")
+    assert 'File "script.py", line 6, in f\n    return 1 / (x - y)  # line 6' in str(caught.value)
+
+
+def test_the_same_sources_give_the_same_bytes(ship) -> None:
+    ship("A = {'x', 'y', 'z'}\nB = 2\ndef g(): return B\ndef f(): return sorted(A), g()\n")
+    first = (ship.home / "code.zip").read_bytes()
+    ship("A = {'z', 'y', 'x'}\nB = 2\ndef g(): return B\ndef f(): return sorted(A), g()\n")
+    assert (ship.home / "code.zip").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("script", "entry", "message"),
+    [
+        (
+            "import threading\nlock = threading.Lock()\ndef f():\n    with lock: pass\n", "f",
+            "'lock', which function 'f' reads, cannot be shipped: _thread.lock cannot be sent; pass what it needs",
+        ),
+        ("class A:\n    def m(self): pass\na = A()\n", "a.m", "'A.m' is bound to an object"),
+        ("exec('def f(): pass')\n", "f", "the source of function 'f' is not to be had"),
+        ("def make():\n    h = open(__file__)\n    def g(): return h\n    return g\n", "make()", "'h', which function"),
+        ("import f_ext\ndef f(): return f_ext\n", "f", "module f_ext, which .* imports, is compiled"),
+        ("f = 3\n", "f", "has no name under which a worker could find it"),
+        (
+            "def f(): return 1\nimport linecache, pathlib\n"
+            "p = pathlib.Path(__file__); p.write_text(p.read_text().replace('return 1', 'return 1 + len(str(2))'))\n",
+            "f", "no longer stands in script.py as it was when it was loaded; start the script again",
+        ),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_shipped_is_named_with_the_reason_and_what_to_do(ship, script, entry, message) -> None:
+    fake_extension = {"f_ext/__init__.py": "__spec__.origin = '/x/f_ext.so'\n"} if "f_ext" in script else {}
+    with pytest.raises(RuntimeError, match=message):
+        ship(script, entry, files=fake_extension)
+
+
+def test_a_notebook_cells_function(tmp_path: Path) -> None:
+    notebook = f"""
+import linecache, pathlib
+def cell(number, text):
+    name = f"<cell {{number}}>"
+    linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+    exec(compile(text, name, "exec"), globals())
+cell(1, "import math as m\\nN = 3\\n")
+cell(2, "class Data:\\n    size = 2\\n")
+cell(3, "def g(x): return x * N + Data.size\\n")
+cell(4, "def f(x):\\n    return m.floor(g(x))\\n")
+from pymw.bundle import bundle
+pathlib.Path({str(tmp_path / "code.zip")!r}).write_bytes(bundle(f).data)
+"""
+    subprocess.run([sys.executable, "-c", notebook], check=True)
+    run = [sys.executable, "-c", RUN.format(arguments="1.5"), str(tmp_path / "code.zip"), str(tmp_path / "code")]
+    assert subprocess.run(run, check=True, capture_output=True, text=True).stdout == "6\n"
+
+
+def test_the_loader_is_written_for_the_volunteers_python() -> None:
+    import pymw.loader
+
+    ast.parse(Path(pymw.loader.__file__).read_text(), feature_version=(3, 9))
