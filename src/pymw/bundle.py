@@ -111,7 +111,7 @@ class _Cargo:
     def entry(self, function: Callable[..., Any]) -> str:
         described = _describe(function)
         if inspect.ismethod(function) and not isinstance(function.__self__, type):
-            raise UnshippableError(
+            raise _refusal(
                 f"{described} is bound to an object, which stays here",
                 "make it a function and pass what it needs as an argument",
             )
@@ -121,7 +121,7 @@ class _Cargo:
                 return f"__main__:{name}"
         module, qualname = _importable(function)
         if module is None:
-            raise UnshippableError(
+            raise _refusal(
                 f"{described} has no name under which a worker could find it", "wrap it in a function: def task(x): ..."
             )
         self.module(module, wanted_by=described)
@@ -234,7 +234,7 @@ class _Cargo:
         try:
             needed = codec.classes(value)
         except codec.CodecError as error:
-            raise UnshippableError(
+            raise _refusal(
                 f"{described} cannot be shipped: {error}",
                 "pass what it needs as an argument, or make it inside the function",
             ) from error
@@ -270,7 +270,7 @@ class _Cargo:
         if path is None:
             return  # a package without __init__.py: its modules make the folder
         if path.suffix != ".py":
-            raise UnshippableError(
+            raise _refusal(
                 f"module {name}, which {wanted_by} imports, is compiled ({path.name})",
                 "only modules in Python source travel; install it on the workers or do without it",
             )
@@ -350,7 +350,7 @@ class _Source:
             lines = linecache.getlines(filename)
             if lines:
                 return cls(filename, "".join(lines))
-        raise UnshippableError(
+        raise _refusal(
             f"the source of {described} is not to be had",
             "define it in a script, a module or a notebook cell; workers get source, not byte code",
         )
@@ -364,7 +364,7 @@ class _Source:
             if code is not None and code.co_firstlineno in (node.lineno, _first_line(node)):
                 return node
         if not found:
-            raise UnshippableError(f"{name!r} is not defined in {self.name}", "define it with def or class")
+            raise _refusal(f"{name!r} is not defined in {self.name}", "define it with def or class")
         return found[-1]
 
     def node_of(self, function: FunctionType, described: str) -> _Node | ast.Lambda:
@@ -381,7 +381,7 @@ class _Source:
             texts = {ast.dump(node) for node in alike}
             found = alike[:1] if len(texts) == 1 else alike
         if len(found) != 1:
-            raise UnshippableError(
+            raise _refusal(
                 f"{described} cannot be told from its neighbours in {self.name}, line {code.co_firstlineno}",
                 "give it a name of its own with def",
             )
@@ -401,7 +401,7 @@ class _Source:
             same_place = (candidate.co_name, candidate.co_firstlineno) == (code.co_name, code.co_firstlineno)
             if same_place and candidate.co_code == code.co_code:
                 return
-        raise UnshippableError(
+        raise _refusal(
             f"{described} no longer stands in {self.name} as it was when it was loaded", "start the script again"
         )
 
@@ -559,6 +559,10 @@ def _same_code(a: CodeType, b: CodeType) -> bool:
     return (a.co_code, a.co_names, a.co_varnames) == (b.co_code, b.co_names, b.co_varnames) and [
         const for const in a.co_consts if not isinstance(const, CodeType)
     ] == [const for const in b.co_consts if not isinstance(const, CodeType)]
+
+
+def _refusal(reason: str, advice: str) -> UnshippableError:
+    return UnshippableError(f"{reason}; {advice}")
 
 
 def _describe(function: Any) -> str:
