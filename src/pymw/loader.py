@@ -24,9 +24,10 @@ __all__ = ["Loaded", "load"]
 class Loaded:
     """A function that was shipped, and the modules whose classes its arguments and results may hold."""
 
-    def __init__(self, function: Callable[..., Any], modules: tuple[str, ...]) -> None:
+    def __init__(self, function: Callable[..., Any], modules: tuple[str, ...], requires: tuple[str, ...]) -> None:
         self.function = function
         self.modules = modules
+        self.requires = requires  # installed modules that the code imports
 
 
 def load(bundle: Path, folder: Path) -> Loaded:
@@ -47,7 +48,7 @@ def load(bundle: Path, folder: Path) -> Loaded:
     found: Any = importlib.import_module(module)
     for part in qualname.split("."):
         found = getattr(found, part)
-    return Loaded(found, own)
+    return Loaded(found, own, tuple(manifest["requires"]))
 
 
 def _unpack_modules(members: dict[str, bytes], folder: Path) -> None:

@@ -1,0 +1,306 @@
+"""`boinc:DIR`: calls become workunits of the BOINC project in DIR, outcomes come back through its outbox.
+
+    submit: rehearse once ─▶ bundle the code ─▶ cut into chunks ─▶ create jobs in bulk
+                                                                     │ (the project's own socket)
+    one collector thread ◀── finished jobs by sequence number ◀── boincserver ◀── volunteers' clients
+
+The server keeps every outcome until it is acknowledged, and that happens only after `Collector.deliver` returned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from boincserver import control
+from boincserver.errors import BoincServerError, ServerNotRunning
+from pymw import codec, envelope
+from pymw.backends.boinc.packing import APP, Packer, Unit
+from pymw.backends.boinc.worker_app import PLATFORMS, worker_program
+from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
+from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
+from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
+from pymw.volunteer import OUTCOMES
+
+__all__ = ["BoincBackend", "open_boinc"]
+
+LEASE = 600.0  # seconds after which the server gives up unnamed work whose master is gone
+OUTAGE = 600.0  # seconds for which a server that does not answer is waited for
+POLL = 20.0  # seconds that one question for finished jobs may wait at the server
+AT_ONCE = 1000  # jobs created by one call to the server
+
+
+def open_boinc(address: str, setup: Setup) -> BoincBackend:
+    """The backend for ``boinc:DIR``."""
+    if not address:
+        raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
+    for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
+        if getattr(setup, name) is not None:
+            raise UnsupportedOption(name, f"boinc:{address}", "volunteers come and go, and start each job afresh")
+    return BoincBackend(Path(address).expanduser(), setup)
+
+
+class BoincBackend:
+    """Carries tasks to the volunteers of a BOINC project on this machine."""
+
+    capabilities = Capabilities(
+        survives_worker_loss=True,
+        cancels_running=True,
+        deadlines=True,
+        redundancy=True,
+        priorities=True,
+        memory_limit=True,
+        disk_limit=True,
+        max_result_bytes=codec.DEFAULT_LIMITS.size,
+    )
+
+    def __init__(self, directory: Path, setup: Setup) -> None:
+        self.name = f"boinc:{directory}"
+        self._collector = setup.collector
+        self._lock = threading.Lock()
+        self._units: dict[str, Unit] = {}  # workunits that have not ended
+        self._of_call: defaultdict[Call, set[str]] = defaultdict(set)
+        self._attempts: defaultdict[tuple[Call, int], tuple[Attempt, ...]] = defaultdict(tuple)
+        self._thread: threading.Thread | None = None
+        self._closed = threading.Event()
+        program = worker_program()
+        run = f"unnamed_{secrets.token_hex(8)}"
+        with _as_backend_error():
+            self._server = control.connect(directory)
+            self._listener = control.connect(directory)  # its long questions must not hold up the others
+            _offer(self._server, program)
+            self._batch = self._server.create_batch(APP, run, lease=LEASE).id
+        self._packer = Packer(self._server, program, run, rehearse=setup.rehearse)
+
+    # -- outwards
+
+    def submit(self, batches: Sequence[Batch]) -> None:
+        """Pack the tasks and create their workunits, in bulk."""
+        if self._closed.is_set():
+            raise BackendError(f"{self.name} is closed")
+        created: list[Unit] = []
+        try:
+            with _as_backend_error():
+                for batch in batches:
+                    _refuse_what_is_missing(batch, self.name)
+                    self._create(self._packer.pack(batch), created)
+        except BaseException:  # none of them was accepted
+            self._forget(created)
+            raise
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._collect, name="pymw boinc collector", daemon=True)
+            self._thread.start()
+
+    def _create(self, packed: Iterable[tuple[Unit, control.Job]], created: list[Unit]) -> None:
+        for slice_ in _slices(packed, AT_ONCE):
+            with self._lock:
+                for unit, _ in slice_:
+                    self._units[unit.name] = unit
+                    self._of_call[unit.batch.call].add(unit.name)
+                    created.append(unit)
+            self._server.create_jobs(self._batch, [job for _, job in slice_])
+
+    def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
+        """Forget these tasks; a workunit that holds no others is cancelled, on its hosts too."""
+        with self._lock:
+            idle = []
+            for name in self._of_call.get(call, ()):
+                unit = self._units[name]
+                unit.cancelled.update(unit.batch.indices if indices is None else indices)
+                if unit.cancelled.issuperset(unit.batch.indices):
+                    idle.append(unit)
+        self._forget(idle)
+
+    def _forget(self, units: Sequence[Unit]) -> None:
+        with self._lock:
+            for unit in units:
+                self._drop(unit)
+        if units and not self._closed.is_set():
+            with contextlib.suppress(BoincServerError):  # without a server the lease ends them
+                self._server.cancel_jobs(self._batch, [unit.name for unit in units])
+
+    def _drop(self, unit: Unit) -> None:
+        self._units.pop(unit.name, None)
+        names = self._of_call.get(unit.batch.call)
+        if names is not None:
+            names.discard(unit.name)
+            if not names:
+                del self._of_call[unit.batch.call]
+
+    # -- homewards, in the collector's thread
+
+    def _collect(self) -> None:
+        after, silent_since = 0, None
+        while not self._closed.is_set():
+            try:
+                finished = self._listener.outcomes(self._batch, after=after, wait=POLL)
+                self._listener.renew(self._batch)
+                silent_since = None
+                if finished:
+                    self._deliver(finished)
+                    after = finished[-1].seq
+                    self._listener.acknowledge(self._batch, after)
+            except ServerNotRunning as error:
+                silent_since = silent_since or time.monotonic()
+                if time.monotonic() - silent_since > OUTAGE:
+                    self._break(f"{self.name} has not answered for {OUTAGE:.0f} s: {error}")
+                    return
+                self._closed.wait(1.0)
+            except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
+                if not self._closed.is_set():
+                    self._break(f"{self.name}: collecting results failed: {error!r}", error)
+                return
+
+    def _break(self, reason: str, cause: BaseException | None = None) -> None:
+        error = BrokenBackend(reason)
+        error.__cause__ = cause
+        self._collector.deliver([Broken(error)])
+
+    def _deliver(self, finished: Sequence[control.JobOutcome]) -> None:
+        events: list[Event] = []
+        again: list[tuple[Unit, control.Job]] = []
+        for job in finished:
+            with self._lock:
+                unit = self._units.get(job.name)
+                if unit is not None:
+                    self._drop(unit)
+            if unit is not None:
+                self._end(unit, job, events, again)
+        if again:
+            self._create(again, [])
+        if events:
+            self._collector.deliver(events)
+
+    def _end(
+        self, unit: Unit, job: control.JobOutcome, events: list[Event], again: list[tuple[Unit, control.Job]]
+    ) -> None:
+        """Turn one finished workunit into the ends of its tasks."""
+        call, attempts = unit.batch.call, [_attempt(attempt) for attempt in job.attempts]
+        packed = self._unpacked(unit, job)
+        for position, index in enumerate(unit.batch.indices):
+            if index in unit.cancelled:
+                continue
+            if packed is None:
+                outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((call, index), ()), *attempts))
+                events.append(_ended(call, index, outcome))
+                continue
+            outcome = self._outcome(unit, packed[position], _host(job))
+            if outcome.ending is Ending.LOST:
+                lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
+                self._attempts[call, index] += (lost,)
+                if len(self._attempts[call, index]) < call.options.attempts:
+                    events.append(AttemptLost(call, index, lost))
+                    again.append(self._packer.again(unit, position))
+                    continue
+                outcome = Outcome(Ending.LOST, worker=outcome.worker, attempts=self._attempts[call, index])
+            self._attempts.pop((call, index), None)
+            self._collector.begin(call, index, 1, outcome.worker)
+            events.append(_ended(call, index, outcome))
+
+    def _unpacked(self, unit: Unit, job: control.JobOutcome) -> list[bytes] | None:
+        """The outcomes in a workunit's canonical result; None where it has none that can be read."""
+        if job.error_mask or OUTCOMES not in job.outputs:
+            return None
+        try:
+            packed = envelope.unpack_outcomes(job.outputs[OUTCOMES])
+        except codec.CodecError:
+            return None
+        return packed if len(packed) == len(unit.batch) else None
+
+    def _outcome(self, unit: Unit, packed: bytes, worker: str) -> Outcome:
+        modules = unit.code.bundle.modules
+        try:
+            return envelope.unpack_outcome(packed, modules, worker=worker)
+        except codec.CodecError as error:
+            detail = f"what {worker} sent back cannot be read: {error}"
+            return Outcome(Ending.UNSENDABLE, detail=detail, worker=worker)
+
+    # -- telling
+
+    def explain(self, call: Call, index: int) -> str:
+        """Why this task is not done."""
+        with self._lock:
+            units = [self._units[name] for name in self._of_call.get(call, ())]
+        unit = next((unit for unit in units if index in unit.batch.indices), None)
+        if unit is None:
+            return f"{call.name} has ended or was cancelled"
+        try:
+            (state,) = self._server.job_states(self._batch, [unit.name])
+        except (BoincServerError, ValueError) as error:
+            return f"in workunit {unit.name}; the server does not tell more: {error}"
+        return f"in workunit {unit.name}: {state}"
+
+    def status(self) -> BackendStatus:
+        """How many tasks wait, and how many computers are there."""
+        with self._lock:
+            waiting = sum(len(unit.batch) for unit in self._units.values())
+        try:
+            info = self._server.info()
+        except BoincServerError as error:
+            return BackendStatus(queued=waiting, lines=(str(error),))
+        return BackendStatus(workers=info.cores, queued=waiting, lines=(f"{info.hosts} hosts at {info.url}",))
+
+    def close(self, *, detach: bool = False) -> None:
+        """Cancel what has not ended, on the volunteers' computers too, and free everything."""
+        if self._closed.is_set():
+            return
+        with self._lock:
+            unfinished = list(self._units.values())
+        self._forget(unfinished)
+        self._closed.set()
+        self._listener.close()
+        self._server.close()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=10)
+
+
+def _offer(server: control.Control, program: bytes) -> None:
+    """Have the project offer our worker program to volunteers; the same program is registered once."""
+    server.ensure_app(APP, validator="pymw", user_friendly_name="PyMW tasks")
+    file = control.AppFile(program, "pymw_worker.pyz", main_program=True)
+    for platform in PLATFORMS:
+        server.ensure_app_version(APP, platform, None, [file])
+
+
+def _refuse_what_is_missing(batch: Batch, backend: str) -> None:
+    options = batch.call.options
+    if options.agree != "exact":
+        raise UnsupportedOption("agree", backend, "so far volunteers' results are compared exactly")
+
+
+def _ended(call: Call, index: int, outcome: Outcome) -> Ended:
+    return Ended(call, index, outcome, outcome.error(f"{call.name}[{index}]", resolve_imported))
+
+
+def _host(job: control.JobOutcome) -> str:
+    kept = next((attempt for attempt in job.attempts if attempt.canonical), None)
+    return f"host {kept.host_id}" if kept is not None else "a volunteer's host"
+
+
+def _attempt(attempt: control.Attempt) -> Attempt:
+    ending = attempt.explanation or attempt.outcome
+    return Attempt(f"host {attempt.host_id}", ending, seconds=attempt.elapsed, stderr=attempt.stderr)
+
+
+def _slices(items: Iterable[tuple[Unit, control.Job]], size: int) -> Iterator[list[tuple[Unit, control.Job]]]:
+    slice_ = []
+    for item in items:
+        slice_.append(item)
+        if len(slice_) == size:
+            yield slice_
+            slice_ = []
+    if slice_:
+        yield slice_
+
+
+@contextlib.contextmanager
+def _as_backend_error() -> Iterator[None]:
+    try:
+        yield
+    except BoincServerError as error:
+        raise BackendError(str(error)) from error

@@ -1,0 +1,160 @@
+"""Pack calls for volunteers: code once, arguments by chunk, one workunit for each chunk."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from boincserver import control
+from pymw import codec, envelope
+from pymw.backends.boinc.chunks import chunk_size, cut
+from pymw.backends.boinc.rehearsal import rehearse
+from pymw.backends.protocol import Batch, Call
+from pymw.bundle import Bundle, bundle
+from pymw.errors import UnshippableError
+from pymw.volunteer import BUNDLE, OUTCOMES, TASKS
+
+__all__ = ["APP", "Code", "Packer", "Unit"]
+
+APP = "pymw"
+MAX_OUTPUT = 64 << 20  # bytes of one job's outcomes
+DEADLINE = 7 * 86400.0
+REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
+UNKNOWN_SECONDS = 60.0  # a call's duration for the client's planning, where nothing is known of it
+SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is given up
+MEMORY, DISK = 256 << 20, 512 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A function as volunteers get it."""
+
+    bundle: Bundle
+    file: str  # the bundle's name on the server
+    seconds: float | None  # that one call took at the rehearsal
+
+
+@dataclass(slots=True)
+class Unit:
+    """One workunit: the tasks that it holds, in order, and how often their workers were lost before."""
+
+    name: str
+    batch: Batch
+    code: Code
+    attempt: int = 1
+    cancelled: set[int] = field(default_factory=set)  # indices of tasks that nobody waits for any more
+
+
+class Packer:
+    """Turns batches into jobs for the server, and remembers what it has sent already."""
+
+    def __init__(self, server: control.Control, program: bytes, run: str, *, rehearse: bool) -> None:
+        self._server = server
+        self._program = program
+        self._run = run
+        self._rehearse = rehearse
+        self._codes: dict[tuple[object, ...], Code] = {}
+        self._serial = 0
+
+    def pack(self, batch: Batch) -> Iterator[tuple[Unit, control.Job]]:
+        """The workunits of a batch; UnshippableError where something of it cannot travel."""
+        if not len(batch):
+            return
+        code = self._code(batch)
+        options = batch.call.options
+        size = chunk_size(
+            len(batch),
+            seconds=options.est_seconds or code.seconds,
+            cores=self._server.info().cores,
+            explicit=batch.call.chunksize,
+        )
+        for piece in cut(batch, size):
+            yield self._unit(piece, code, 1)
+
+    def again(self, unit: Unit, position: int) -> tuple[Unit, control.Job]:
+        """A workunit for one task alone, whose worker was lost."""
+        return self._unit(unit.batch[position : position + 1], unit.code, unit.attempt + 1)
+
+    def _unit(self, batch: Batch, code: Code, attempt: int) -> tuple[Unit, control.Job]:
+        self._serial += 1
+        unit = Unit(f"{APP}_{self._run}_{self._serial}_{attempt}", batch, code, attempt)
+        return unit, self._job(unit)
+
+    def _job(self, unit: Unit) -> control.Job:
+        batch, options = unit.batch, unit.batch.call.options
+        items = tuple(self._item(batch, i) for i in range(len(batch)))
+        seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
+        work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
+        return control.Job(
+            name=unit.name,
+            inputs={BUNDLE: control.FileName(unit.code.file), TASKS: envelope.pack_job(envelope.Job(items))},
+            outputs={OUTCOMES: MAX_OUTPUT},
+            min_quorum=options.quorum,
+            target_nresults=options.quorum,
+            max_error_results=options.attempts - 1,
+            max_total_results=options.quorum + options.attempts + SPARE_RESULTS,
+            max_success_results=options.quorum + SPARE_RESULTS,
+            delay_bound=options.deadline or DEADLINE,
+            rsc_fpops_est=work,
+            rsc_fpops_bound=work * 1000,  # of running time: a hundred-fold misjudged task is still allowed to end
+            rsc_memory_bound=options.memory or MEMORY,
+            rsc_disk_bound=options.disk or DISK,
+            priority=options.priority,
+        )
+
+    def _item(self, batch: Batch, i: int) -> envelope.Item:
+        return envelope.Item(str(batch.indices[i]), _arguments(batch, i), self._seed(batch, i))
+
+    def _seed(self, batch: Batch, i: int) -> int | None:
+        """Where the task's global random generators start: its own place, and the same for every copy of it."""
+        seed = batch.call.options.seed
+        if seed is None:
+            return None
+        key = batch.keys[i] if batch.keys is not None else f"{self._run}/{batch.call.id}/{batch.indices[i]}"
+        root = "" if seed == "auto" else str(seed)
+        return int.from_bytes(hashlib.sha256(f"{root}/{key}".encode()).digest()[:8], "little")
+
+    def _code(self, batch: Batch) -> Code:
+        """The batch's function, packed, rehearsed and uploaded once."""
+        function, options = _unwrapped(batch.call), batch.call.options
+        modules = tuple(getattr(module, "__name__", str(module)) for module in options.modules)
+        classes = frozenset(cls for i in range(len(batch)) for cls in _classes(batch, i))
+        key = (function, modules, classes)
+        if key not in self._codes:
+            made = bundle(function, modules=modules, classes=classes)
+            seconds = None
+            if self._rehearse:
+                job = envelope.Job((self._item(batch, 0),))
+                seconds = rehearse(self._program, made.data, job, name=batch.call.name)
+            self._codes[key] = Code(made, self._server.put_file(made.data, suffix=".zip"), seconds)
+        return self._codes[key]
+
+
+def _unwrapped(call: Call) -> Callable[..., Any]:
+    function: Callable[..., Any] = call.function
+    return function.func if isinstance(function, functools.partial) else function
+
+
+def _all_arguments(batch: Batch, i: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    function = batch.call.function
+    if isinstance(function, functools.partial):
+        return (*function.args, *batch.args(i)), {**function.keywords, **batch.kwargs}
+    return batch.args(i), dict(batch.kwargs)
+
+
+def _arguments(batch: Batch, i: int) -> bytes:
+    try:
+        return envelope.pack_call(*_all_arguments(batch, i))
+    except codec.CodecError as error:
+        raise UnshippableError(f"{batch.call.name}, task {batch.indices[i]}: {error}") from error
+
+
+def _classes(batch: Batch, i: int) -> set[type]:
+    try:
+        return codec.classes(_all_arguments(batch, i))
+    except codec.CodecError:
+        _arguments(batch, i)  # says the same, from the outside
+        raise

@@ -1,0 +1,78 @@
+"""Run one call here as a volunteer's computer would, before anything is sent.
+
+So a function that cannot be loaded away from its script, or whose result cannot come home, is refused at the call and
+not after a day on a thousand computers. The value is thrown away; how long it took tells how much work a job is.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pymw import envelope
+from pymw.errors import UnshippableError
+from pymw.outcome import Ending
+from pymw.volunteer import BUNDLE, OUTCOMES, TASKS
+
+__all__ = ["rehearse"]
+
+PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal looks for
+
+
+def rehearse(program: bytes, bundle: bytes, job: envelope.Job, *, name: str) -> float | None:
+    """Seconds that the first call of `job` took, or None where it was cut short.
+
+    Raises UnshippableError where the code does not load, or the result cannot be sent.
+    """
+    with tempfile.TemporaryDirectory(prefix="pymw-rehearsal-", ignore_cleanup_errors=True) as folder:
+        slot = Path(folder)
+        (slot / "worker.pyz").write_bytes(program)
+        (slot / BUNDLE).write_bytes(bundle)
+        (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(job.items[:1])))
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYMW"))}
+        child = subprocess.Popen(
+            [sys.executable, "worker.pyz", "--child"],
+            cwd=slot,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is the master's to handle
+        )
+        started = time.perf_counter()
+        try:
+            _, stderr = child.communicate(timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            _end(child)
+        took = time.perf_counter() - started
+        if not (slot / OUTCOMES).exists():
+            if child.returncode < 0:
+                return took  # it died of a signal: the workers' attempts will tell of it
+            said = stderr.decode("utf-8", "replace").strip()
+            raise UnshippableError(f"{name} does not load as a volunteer's computer would load it:\n{said}")
+        (packed,) = envelope.unpack_outcomes((slot / OUTCOMES).read_bytes())
+    kind, _ = envelope.agreement(packed)
+    if kind == Ending.UNSENDABLE.value:
+        outcome = envelope.unpack_outcome(packed, ())
+        raise UnshippableError(f"{name}: {outcome.detail}")
+    return envelope.running_time(packed) or took
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started."""
+    import signal
+
+    if os.name == "posix":
+        try:
+            os.killpg(child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+    elif child.poll() is None:
+        child.kill()
+    child.communicate()

@@ -1,0 +1,69 @@
+"""The program that volunteers' computers run, as one file: pyboinc, and the volunteer's part of pymw.
+
+It is a zip file that the host's own python3 runs, and its bytes depend on the sources alone.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyboinc
+import pymw
+
+__all__ = ["PLATFORMS", "worker_program"]
+
+# BOINC's names of the platforms on which `#!/usr/bin/env python3` starts a program.
+PLATFORMS = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "arm64-apple-darwin")
+SHEBANG = b"#!/usr/bin/env python3\n"
+PART_OF_PYMW = ("__init__", "codec", "envelope", "errors", "loader", "outcome", "volunteer", "worker")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+MAIN = """\
+import sys
+
+if sys.version_info < (3, 9):
+    sys.exit("This work needs Python 3.9 or later; this computer's python3 is " + sys.version.split()[0])
+
+from pymw.volunteer import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+# A shipped module may import the master's names at its top; using one inside a task is an error that says so.
+NO_MASTER = '''\
+"""On a volunteer's computer there is no master."""
+
+from pymw.errors import NotInsideTask
+
+
+class Master:
+    def __init__(self, *args, **kwargs):
+        raise NotInsideTask
+'''
+
+
+def worker_program() -> bytes:
+    """The zip file, with the line on top that makes it a program."""
+    file = io.BytesIO()
+    file.write(SHEBANG)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path, content in sorted(_members()):
+            info = zipfile.ZipInfo(path, _EPOCH)
+            info.create_system = 3
+            info.external_attr = 0o644 << 16
+            info.compress_type = zipfile.ZIP_STORED
+            archive.writestr(info, content)
+    return file.getvalue()
+
+
+def _members() -> Iterator[tuple[str, bytes]]:
+    yield "__main__.py", MAIN.encode()
+    yield "pymw/master.py", NO_MASTER.encode()
+    here = Path(str(pymw.__file__)).parent
+    for name in PART_OF_PYMW:
+        yield f"pymw/{name}.py", (here / f"{name}.py").read_bytes()
+    for path in Path(str(pyboinc.__file__)).parent.glob("*.py"):
+        yield f"pyboinc/{path.name}", path.read_bytes()

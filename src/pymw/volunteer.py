@@ -1,0 +1,208 @@
+"""The program that runs on a volunteer's computer: a supervisor, and a child that runs the calls of one job.
+
+    BOINC client ──shared memory── supervisor ──pipes── child: load the bundle, run item after item
+                                       │                   │ appends each outcome to JOURNAL
+                                       └── the child died: the item that it was on is charged with that,
+                                           a new child takes the rest
+
+The job ends with exit code 0 whenever its items are accounted for: a non-zero exit means that the *host* failed,
+since it makes the stock client back off from the whole project. Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import importlib
+import io
+import os
+import struct
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pymw import envelope
+from pymw.outcome import Ending, ExceptionData, Outcome
+from pymw.worker import CurrentTask, install, perform, seed_generators
+
+__all__ = ["BUNDLE", "OUTCOMES", "TASKS", "main"]
+
+# The names under which a job's files stand in its slot directory.
+BUNDLE, TASKS, OUTCOMES = "code.zip", "tasks", "outcomes"
+JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
+CODE = "pymw_code"  # the user's own modules, unpacked
+HOST_FAILED = 1
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the job in the current directory; the program's exit code."""
+    if list(arguments) == ["--child"]:
+        return _child()
+    from pyboinc.supervisor import supervise
+
+    os.environ["PYTHONHASHSEED"] = "0"  # replicas on other hosts must agree on the order of sets
+    return supervise(_child_command(), after_exit=_after_exit)
+
+
+def _child_command() -> list[str]:
+    return [sys.executable, sys.argv[0], "--child"]
+
+
+def _after_exit(ending: Any) -> list[str] | int:
+    """What comes after a child: the job's end, or another child for the items that are left."""
+    if ending.code == 0 and Path(_resolve(OUTCOMES)).exists():
+        return 0
+    journal = Journal(Path(JOURNAL))
+    if journal.running is None:
+        return ending.code or HOST_FAILED  # it died before it began an item: this host cannot run the job
+    lost = Outcome(Ending.LOST, detail=str(ending), stderr=getattr(ending, "stderr", ""))
+    journal.finish(journal.running, envelope.pack_outcome(lost))
+    return _child_command()
+
+
+class Journal:
+    """The outcomes so far, appended one by one: (index, packed outcome), or (index, nothing) when an item begins."""
+
+    HEADER = struct.Struct("<ii")  # index, length; length -1 for an item that begins
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.finished: dict[int, bytes] = {}
+        self.running: int | None = None
+        data = path.read_bytes() if path.exists() else b""
+        position = 0
+        while position + self.HEADER.size <= len(data):
+            index, length = self.HEADER.unpack_from(data, position)
+            position += self.HEADER.size
+            if length < 0:
+                self.running = index
+            elif position + length <= len(data):
+                self.finished[index] = data[position : position + length]
+                self.running = None
+                position += length
+            else:  # it was killed in the middle of writing: that item runs again
+                os.truncate(path, position - self.HEADER.size)
+                break
+
+    def begin(self, index: int) -> None:
+        """Item `index` runs from now on."""
+        self._append(self.HEADER.pack(index, -1))
+
+    def finish(self, index: int, outcome: bytes) -> None:
+        """Item `index` ended."""
+        self.finished[index] = outcome
+        self.running = None
+        self._append(self.HEADER.pack(index, len(outcome)) + outcome)
+
+    def _append(self, record: bytes) -> None:
+        with self.path.open("ab") as file:
+            file.write(record)
+
+
+def _child() -> int:
+    from pymw.loader import load
+
+    job = envelope.unpack_job(Path(_resolve(TASKS)).read_bytes())
+    journal = Journal(Path(JOURNAL))
+    try:
+        loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
+    except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
+        traceback.print_exc()
+        return HOST_FAILED
+    for module in loaded.requires:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)  # before the seeds: some have a random generator of their own
+    for index, item in enumerate(job.items):
+        if index in journal.finished:
+            continue
+        journal.begin(index)
+        journal.finish(index, _run(loaded, item, index, len(job.items)))
+    target = Path(_resolve(OUTCOMES))
+    whole = envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))])
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(whole)
+    part.replace(target)
+    return 0
+
+
+def _run(loaded: Any, item: envelope.Item, index: int, count: int) -> bytes:
+    from pymw.loader import import_for
+
+    install(_VolunteersTask(item.id, index, count))
+    try:
+        with _captured() as (stdout, stderr):
+            args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
+            if item.seed is not None:
+                seed_generators(item.seed)
+            outcome = perform(loaded.function, args, kwargs, encodable=envelope.encodable)
+    finally:
+        install(None)
+    fault = _fault_of_host(outcome.exception, loaded.requires)
+    if fault is not None:
+        outcome = Outcome(Ending.LOST, detail=fault)
+    return envelope.pack_outcome(dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text()))
+
+
+def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:
+    """What an exception says of this computer rather than of the function; None where it is the function's own."""
+    if error is None or error.module != "builtins":
+        return None
+    if error.qualname == "MemoryError":
+        return "the host's memory was not enough"
+    if error.qualname == "OSError" and error.args and error.args[0] == errno.ENOSPC:
+        return "the host's disk was full"
+    if error.qualname == "ModuleNotFoundError" and error.state.get("name", "").partition(".")[0] in requires:
+        return f"the host has no module {error.state['name']!r}"
+    return None
+
+
+class _VolunteersTask(CurrentTask):
+    """What the function's progress() and checkpoint reach: BOINC's own, scaled to this item's part of the job."""
+
+    def __init__(self, id: str, index: int, count: int) -> None:  # noqa: A002
+        self.id, self.index, self.count = id, index, count
+
+    def progress(self, fraction: float) -> None:
+        import pyboinc
+
+        pyboinc.fraction_done((self.index + fraction) / self.count)
+
+    def log(self, message: str) -> None:
+        print(message, file=sys.stderr)
+
+
+class _Tail(io.TextIOBase):
+    """Keeps the end of what is written."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.kept = (self.kept + text)[-2 * envelope.MAX_TEXT :]
+        return len(text)
+
+    def text(self) -> str:
+        return self.kept[-envelope.MAX_TEXT :]
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[tuple[_Tail, _Tail]]:
+    stdout, stderr = _Tail(), _Tail()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        yield stdout, stderr
+
+
+def _resolve(name: str) -> str:
+    import pyboinc
+
+    return pyboinc.resolve(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
