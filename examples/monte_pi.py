@@ -1,7 +1,7 @@
 """Estimate pi by throwing darts at a square: one function, on whatever computers there are.
 
-    python examples/monte_pi.py
-    python examples/monte_pi.py --backend boinc:~/my-project --tasks 800 --darts 1e8
+python examples/monte_pi.py
+python examples/monte_pi.py --backend boinc:~/my-project --tasks 800 --darts 1e8
 """
 
 import argparse
@@ -26,7 +26,9 @@ def monte_pi(seed: int, darts: int) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Estimate pi by throwing darts.", parents=[arguments()])
-    parser.add_argument("--tasks", type=int, default=40, metavar="N", help="how many tasks share the work (%(default)s)")
+    parser.add_argument(
+        "--tasks", type=int, default=40, metavar="N", help="how many tasks share the work (%(default)s)"
+    )
     parser.add_argument("--darts", type=float, default=4e6, metavar="N", help="darts in all (%(default).0e)")
     options = parser.parse_args()
 

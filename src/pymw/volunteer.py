@@ -22,11 +22,15 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pymw import envelope
+from pymw import codec, envelope
 from pymw.outcome import Ending, ExceptionData, Outcome
 from pymw.worker import CurrentTask, install, perform, seed_generators
+
+if TYPE_CHECKING:
+    from pyboinc.ending import ChildExit
+    from pymw.loader import Loaded
 
 __all__ = ["BUNDLE", "OUTCOMES", "TASKS", "main"]
 
@@ -51,14 +55,14 @@ def _child_command() -> list[str]:
     return [sys.executable, sys.argv[0], "--child"]
 
 
-def _after_exit(ending: Any) -> list[str] | int:
+def _after_exit(ending: ChildExit) -> Sequence[str] | int:
     """What comes after a child: the job's end, or another child for the items that are left."""
-    if ending.code == 0 and Path(_resolve(OUTCOMES)).exists():
+    if ending.exit_code() == 0 and Path(_resolve(OUTCOMES)).exists():
         return 0
     journal = Journal(Path(JOURNAL))
     if journal.running is None:
-        return ending.code or HOST_FAILED  # it died before it began an item: this host cannot run the job
-    lost = Outcome(Ending.LOST, detail=str(ending), stderr=getattr(ending, "stderr", ""))
+        return ending.exit_code() or HOST_FAILED  # it died before it began an item: this host cannot run the job
+    lost = Outcome(Ending.LOST, detail=str(ending), stderr=ending.stderr.decode("utf-8", "replace"))
     journal.finish(journal.running, envelope.pack_outcome(lost))
     return _child_command()
 
@@ -128,10 +132,10 @@ def _child() -> int:
     return 0
 
 
-def _run(loaded: Any, item: envelope.Item, index: int, count: int) -> bytes:
+def _run(loaded: Loaded, item: envelope.Item, index: int, count: int) -> bytes:
     from pymw.loader import import_for
 
-    install(_VolunteersTask(item.id, index, count))
+    install(_VolunteersTask(item, index, count, loaded.modules))
     try:
         with _captured() as (stdout, stderr):
             args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
@@ -162,8 +166,8 @@ def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str 
 class _VolunteersTask(CurrentTask):
     """What the function's progress() and checkpoint reach: BOINC's own, scaled to this item's part of the job."""
 
-    def __init__(self, id: str, index: int, count: int) -> None:  # noqa: A002
-        self.id, self.index, self.count = id, index, count
+    def __init__(self, item: envelope.Item, index: int, count: int, modules: tuple[str, ...]) -> None:
+        self.id, self.index, self.count, self.modules = item.id, index, count, modules
 
     def progress(self, fraction: float) -> None:
         import pyboinc
@@ -171,7 +175,26 @@ class _VolunteersTask(CurrentTask):
         pyboinc.fraction_done((self.index + fraction) / self.count)
 
     def log(self, message: str) -> None:
-        print(message, file=sys.stderr)
+        sys.stderr.write(message + "\n")
+
+    def load(self, default: Any) -> Any:
+        import pyboinc
+
+        saved = pyboinc.checkpoint.load()
+        if saved is None:
+            return default
+        index, state = codec.decode(saved)
+        return codec.decode(state, modules=self.modules) if index == self.index else default
+
+    def save(self, value: Any) -> None:
+        import pyboinc
+
+        pyboinc.checkpoint.save(codec.encode((self.index, codec.encode(value))))
+
+    def due(self) -> bool:
+        import pyboinc
+
+        return pyboinc.checkpoint.due()
 
 
 class _Tail(io.TextIOBase):
