@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from pymw.backends.protocol import AttemptLost, Broken, Ended, Event, Progressed, Returned
 from pymw.outcome import Attempt, Ending, Outcome
 
 if TYPE_CHECKING:
@@ -87,10 +88,12 @@ class TaskState(enum.Enum):
 class TaskFuture(Future[Any]):
     """A real `concurrent.futures.Future` that also tells where its task is and how it went."""
 
-    def __init__(self, call: Call, backend: Backend) -> None:
+    _call: Call  # set by whoever makes both: the call's receiver is this future
+
+    def __init__(self, backend: Backend, over: Callable[[Call], None]) -> None:
         super().__init__()
-        self._call = call
         self._backend = backend
+        self._over = over
         self._outcome: Outcome | None = None
         self._progress = 0.0
         self._worker = ""
@@ -184,6 +187,7 @@ class TaskFuture(Future[Any]):
         """Cancel the task if it has not begun, as in the standard library."""
         cancelled = super().cancel()
         if cancelled:
+            self._over(self._call)
             self._backend.cancel(self._call)
         return cancelled
 
@@ -195,22 +199,39 @@ class TaskFuture(Future[Any]):
     def _repr_html_(self) -> str:
         return f"<code>{html.escape(self.name)}</code> {html.escape(self.explain())}"
 
-    # What the collector tells; called from the backend's one collecting thread.
+    # The future is its call's Receiver: what follows is called by the collector alone.
 
-    def _tell_worker(self, worker: str) -> None:
+    def begin(self, index: int, count: int, worker: str) -> bool:
+        """A worker takes the task; False where it was cancelled."""
         self._worker = worker
+        return self.running() or self.set_running_or_notify_cancel()
 
-    def _tell_progress(self, fraction: float) -> None:
-        self._progress = fraction
-
-    def _tell_lost(self, attempt: Attempt) -> None:
-        self._lost += (attempt,)
-        self._progress = 0.0
+    def receive(self, event: Event) -> None:
+        """Something came back."""
+        match event:
+            case Ended(_, _, outcome, error):
+                self._end(outcome, error)
+            case Returned(_, _, values):
+                self._end(Outcome(Ending.RETURNED, values[0], worker=self._worker), None)
+            case Progressed(_, _, fraction):
+                self._progress = fraction
+            case AttemptLost(_, _, attempt):
+                self._lost += (attempt,)
+                self._progress = 0.0
+            case Broken(error):
+                self._end(Outcome(Ending.CANCELLED, worker=self._worker, attempts=self._lost), error)
+            case _:
+                pass
 
     def _end(self, outcome: Outcome, error: BaseException | None) -> None:
+        if self.done():
+            return  # cancelled meanwhile, or told twice
         self._outcome = outcome
-        if outcome.ending is Ending.CANCELLED:
-            error = CancelledError()
+        self._over(self._call)
+        if error is not None and isinstance(error, CancelledError) and super().cancel():
+            return
+        if not self.running():
+            self.set_running_or_notify_cancel()
         if error is not None:
             self.set_exception(error)
         else:

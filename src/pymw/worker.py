@@ -31,7 +31,7 @@ class CurrentTask:
     """What the function's calls reach; each runner overrides what it can do."""
 
     id = ""  # tells the task apart in messages
-    attempt = 1
+    may_be_master = True  # whether the function may open a Master of its own
 
     def progress(self, fraction: float) -> None:
         """The function says how far it is; `fraction` is within 0 and 1."""

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
-from pymw.backends.protocol import Backend, BackendFactory, Setup
 from pymw.errors import BackendError, UnknownBackend
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+    from importlib.metadata import EntryPoint
+
+    from pymw.backends.protocol import Backend, BackendFactory, Setup
 
 __all__ = ["BUILT_IN", "known_backends", "open_backend"]
 
@@ -27,8 +32,10 @@ def known_backends() -> dict[str, str]:
     return named | {found.name: f"from {found.value}" for found in _installed().values() if found.name not in named}
 
 
-def open_backend(url: str, setup: Setup) -> Backend:
+def open_backend(url: str | Backend | Executor, setup: Setup) -> Backend:
     """The backend that `url` names: ``local``, ``boinc:DIR``, ``NAME:ADDRESS``."""
+    if not isinstance(url, str):
+        raise TypeError(f"a backend is named by a URL such as 'local', not {url!r}")
     name, _, address = url.partition(":")
     return _factory(name)(address, setup)
 
@@ -49,4 +56,6 @@ def _factory(name: str) -> BackendFactory:
 
 
 def _installed() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points  # here, because a worker process imports this package and not that
+
     return {found.name: found for found in entry_points(group=GROUP)}

@@ -118,6 +118,7 @@ class Call:
     options: TaskOptions
     receiver: Receiver
     many: bool = False  # a map: keyword arguments are never used, indices grow
+    chunksize: int | None = None  # the caller's wish; otherwise the backend cuts chunks as it sees fit
     run: RunHandle | None = None  # the named run, if there is one
     number: int = field(default_factory=lambda: next(_numbers))
 

@@ -1,0 +1,144 @@
+"""What waits, and how it is cut into chunks. No processes here, no clock."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from pymw.backends.protocol import Batch
+from pymw.outcome import Attempt
+from pymw.shipping import Shipment
+
+__all__ = ["Chunk", "Queue", "Stretch", "worth"]
+
+LONGEST = 0.1  # seconds of measured work in one chunk
+GROWTH = 16  # a chunk is at most so many times longer than all that was measured before it
+MOST_FUNCTIONS = 32  # in one chunk
+
+
+@dataclass(slots=True, eq=False)
+class Stretch:
+    """Consecutive tasks of one batch."""
+
+    batch: Batch
+    shipment: Shipment
+    start: int  # positions in the batch
+    end: int
+    payload: bytes | None = None  # the pickled (args, kwargs) of a single task
+    lost: tuple[Attempt, ...] = ()  # what was charged to it: then it is one task, and runs alone
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def many(self) -> bool:
+        """Whether it is a stretch of a map."""
+        return self.batch.call.many
+
+    @property
+    def alone(self) -> bool:
+        """Whether it must not share a chunk: it may take its worker along, or must run at most once."""
+        return bool(self.lost) or self.batch.call.options.attempts == 1
+
+    def index(self, position: int = 0) -> int:
+        """The index, in its call, of the task at this position of the stretch."""
+        return self.batch.indices[self.start + position]
+
+    def cut(self, count: int) -> Stretch:
+        """Take the first `count` tasks off."""
+        first = Stretch(self.batch, self.shipment, self.start, self.start + count, self.payload, self.lost)
+        self.start += count
+        return first
+
+    def part(self, start: int, end: int) -> Stretch:
+        """Some of its tasks, by position in the stretch."""
+        return Stretch(self.batch, self.shipment, self.start + start, self.start + end, self.payload, self.lost)
+
+
+_serials = itertools.count()
+
+
+@dataclass(slots=True, eq=False)
+class Chunk:
+    """What one worker is given at once. Positions count through all of its stretches."""
+
+    serial: int
+    stretches: list[Stretch]
+    size: int
+    sent: float  # when, by the monotonic clock
+    limit: int = 0  # positions from here on were taken back
+    home: int = 0  # positions below are home: chunks come home in order
+    seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.limit = self.size
+
+    def at(self, position: int) -> tuple[Stretch, int]:
+        """The stretch that holds this position, and where in it."""
+        for stretch in self.stretches:
+            if position < len(stretch):
+                return stretch, position
+            position -= len(stretch)
+        raise IndexError(position)
+
+    def parts(self, start: int, end: int) -> Iterator[Stretch]:
+        """The tasks from `start` to before `end`, in stretches."""
+        base = 0
+        for stretch in self.stretches:
+            low, high = max(start - base, 0), min(end - base, len(stretch))
+            if low < high:
+                yield stretch.part(low, high)
+            base += len(stretch)
+
+
+def worth(shipment: Shipment, share: int) -> int:
+    """How many tasks of this function make a good chunk, where `share` would be fair."""
+    if not shipment.items:
+        return 1
+    measured = int(LONGEST / shipment.pace) if shipment.pace > 0 else share
+    return max(1, min(measured, share, GROWTH * shipment.items))
+
+
+@dataclass(slots=True)
+class Queue:
+    """What waits, by priority, first come first served within each."""
+
+    _lanes: dict[int, deque[Stretch]] = field(default_factory=dict)
+    tasks: int = 0
+
+    def put(self, stretch: Stretch, *, front: bool = False) -> None:
+        """Add it; at the front, where it had its turn before."""
+        lane = self._lanes.setdefault(stretch.batch.call.options.priority, deque())
+        (lane.appendleft if front else lane.append)(stretch)
+        self.tasks += len(stretch)
+
+    def take(self, workers: int) -> list[Stretch]:
+        """The stretches of the next chunk, for one of so many workers; empty where nothing waits."""
+        taken: list[Stretch] = []
+        room, functions = 1.0, set[int]()
+        while self.tasks and room > 0:
+            lane = self._lanes[max(priority for priority, lane in self._lanes.items() if lane)]
+            first = lane[0]
+            share = -(-self.tasks // workers)
+            good = first.batch.call.chunksize or worth(first.shipment, share)
+            count = min(len(first), 1 if first.alone else max(1, int(good * room)))
+            if taken and (first.alone or not first.shipment.items or len(functions) >= MOST_FUNCTIONS):
+                break
+            functions.add(first.shipment.number)
+            taken.append(first.cut(count))
+            self.tasks -= count
+            if not len(first):
+                lane.popleft()
+            room -= count / good
+            if taken[0].alone:
+                break
+        return taken
+
+    def drain(self) -> Iterator[Stretch]:
+        """Everything, taken out."""
+        for lane in self._lanes.values():
+            yield from lane
+            lane.clear()
+        self.tasks = 0

@@ -1,0 +1,602 @@
+"""LocalBackend: chunks out to the workers, outcomes back through one thread."""
+# ruff: noqa: BLE001 - reading and writing the user's objects may raise anything
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pymw.backends.local import wire
+from pymw.backends.local.chunks import Chunk, Queue, Stretch
+from pymw.backends.local.process import WorkerProcess, end_of
+from pymw.backends.local.waiting import Waiter
+from pymw.backends.protocol import (
+    AttemptLost,
+    BackendStatus,
+    Batch,
+    Broken,
+    Call,
+    Capabilities,
+    Ended,
+    Event,
+    Logged,
+    Progressed,
+    Returned,
+    Setup,
+)
+from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
+from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
+from pymw.shipping import Shipment, pack, ship
+
+__all__ = ["LocalBackend"]
+
+AHEAD_BYTES = 32 << 10  # what a socket surely takes at once while its worker is busy
+AHEAD_SECONDS = 0.02  # a chunk shorter than this has another one wait behind it
+STEAL_AFTER = 0.005  # seconds that an item runs before what waits behind it moves to an idle worker
+BARRIER = 0.0002  # seconds in which a store to the live page surely reached the other core
+TICK = 0.02
+STARTS_ALLOWED = 3  # workers that die one after the other before they are ready: something is wrong with all
+GRACE = 5.0
+
+CAPABILITIES = Capabilities(
+    survives_worker_loss=True,
+    cancels_running=True,
+    kills_tasks=True,
+    trusted=True,
+    progress=True,
+    checkpoints=True,
+    priorities=True,
+)
+
+
+class LocalBackend:
+    """Worker processes on this machine, started when there is work for them."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, address: str, setup: Setup) -> None:
+        self.name = f"local:{address}" if address else "local"
+        self._workers_wanted = _count(address, setup)
+        self._collector = setup.collector
+        self._hello_parts = _initializer(setup)
+        self._max_tasks = setup.max_tasks_per_child
+        self._lock = threading.RLock()
+        self._queue = Queue()
+        self._workers: list[WorkerProcess] = []
+        self._failed_starts = 0
+        self._closing = False
+        self._broken: BaseException | None = None
+        self._undelivered: list[Event] = []  # found while handing out, perhaps in a caller's thread
+        self._scratch: Path | None = None
+        self._waiter: Waiter[WorkerProcess] = Waiter()
+        self._thread: threading.Thread | None = None
+
+    # What the master calls.
+
+    def submit(self, batches: Sequence[Batch]) -> None:
+        """Queue the tasks and give idle workers theirs at once, from the caller's own thread."""
+        stretches = [_stretch(batch) for batch in batches if len(batch)]
+        with self._lock:
+            self._refuse_if_over()
+            for stretch in stretches:
+                self._queue.put(stretch)
+            self._hand_out()
+
+    def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
+        """What waits is dropped when its turn comes; what a worker has not begun comes back to be dropped."""
+        with self._lock:
+            for worker in self._workers:
+                for chunk in worker.chunks:
+                    theirs = [stretch for stretch in chunk.stretches if stretch.batch.call is call]
+                    if len(theirs) == len(chunk.stretches) and indices is None:
+                        worker.stop_before(chunk, 0)
+                        if running and worker.position(chunk) >= 0:
+                            worker.kill()
+
+    def explain(self, call: Call, index: int) -> str:
+        """Where the task is."""
+        with self._lock:
+            for worker in self._workers:
+                for chunk in worker.chunks:
+                    position = worker.position(chunk)
+                    for offset, stretch in _offsets(chunk):
+                        if stretch.batch.call is call and index in stretch.batch.indices[stretch.start : stretch.end]:
+                            if 0 <= position < chunk.size and chunk.at(position)[0].index(position - offset) == index:
+                                since = time.monotonic() - chunk.sent
+                                return f"{call.name} runs on {worker.name}, for at most {since:.1f} s"
+                            return f"{call.name} waits in the chunk that {worker.name} works on"
+            busy = sum(bool(worker.chunks) for worker in self._workers)
+            return (
+                f"{call.name} waits among {self._queue.tasks} tasks; {busy} of {self._workers_wanted} workers are busy"
+            )
+
+    def status(self) -> BackendStatus:
+        """How many workers there are, and what they do."""
+        with self._lock:
+            running = sum(bool(worker.chunks) for worker in self._workers)
+            given = sum(chunk.size - chunk.home for worker in self._workers for chunk in worker.chunks)
+            return BackendStatus(self._workers_wanted, running, self._queue.tasks + given - running)
+
+    def close(self, *, detach: bool = False) -> None:
+        """Idle workers end as a Python program does; busy ones are killed."""
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+            list(self._queue.drain())
+            for worker in self._workers:
+                if worker.chunks or not worker.ready:
+                    worker.kill()
+                else:
+                    worker.tell((wire.EXIT,))
+        self._waiter.wake()
+        thread = self._thread
+        if thread is None:
+            self._free()
+        elif thread is not threading.current_thread():
+            thread.join()
+
+    # Handing out. Everything below runs under the lock, except where it says so.
+
+    def _refuse_if_over(self) -> None:
+        if self._broken is not None:
+            raise BrokenBackend(str(self._broken)) from self._broken
+        if self._closing:
+            raise BackendError(f"backend {self.name!r} is closed")
+
+    def _hand_out(self) -> None:
+        """Give every worker that can take one a chunk; start workers while there is more to do than they can."""
+        if self._closing or self._broken:
+            return
+        for worker in self._workers:
+            if worker.ready and not worker.retiring and not worker.chunks:
+                self._give(worker)
+        if self._queue.tasks:
+            for worker in self._workers:
+                if len(worker.chunks) == 1 and self._may_run_ahead(worker):
+                    self._give(worker)
+        starting = sum(not worker.ready for worker in self._workers)
+        while len(self._workers) < self._workers_wanted and self._queue.tasks > starting:
+            self._start_worker()
+            starting += 1
+
+    def _may_run_ahead(self, worker: WorkerProcess) -> bool:
+        chunk = worker.chunks[0]
+        if worker.retiring or self._max_tasks is not None or any(stretch.alone for stretch in chunk.stretches):
+            return False
+        shipments = [(stretch.shipment, len(stretch)) for stretch in chunk.stretches]
+        if any(not shipment.items for shipment, _ in shipments):
+            return False
+        return sum(shipment.pace * tasks for shipment, tasks in shipments) < AHEAD_SECONDS
+
+    def _give(self, worker: WorkerProcess) -> None:
+        ahead = bool(worker.chunks)
+        while True:
+            stretches = self._wanted(self._queue.take(self._workers_wanted * (2 if ahead else 1)), worker)
+            if stretches is None:
+                return
+            if not stretches:
+                continue
+            segments = self._segments(stretches)
+            if segments is None:
+                continue
+            if ahead and sum(len(segment[3]) + len(segment[1]) for segment in segments) > AHEAD_BYTES:
+                for stretch in reversed(stretches):
+                    self._queue.put(stretch, front=True)
+                return
+            chunk = Chunk(worker.next_serial(), stretches, sum(map(len, stretches)), time.monotonic())
+            worker.run(chunk, segments)
+            return
+
+    def _wanted(self, stretches: list[Stretch], worker: WorkerProcess) -> list[Stretch] | None:
+        if not stretches:
+            return None
+        begin = self._collector.begin
+        return [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
+
+    def _segments(self, stretches: list[Stretch]) -> list[tuple[Any, ...]] | None:
+        """The stretches as the worker reads them; None where some could not be pickled and went their own ways."""
+        segments = []
+        failed = False
+        for stretch in stretches:
+            if failed:
+                self._queue.put(stretch, front=True)
+                continue
+            batch, data = stretch.batch, stretch.payload
+            if data is None:
+                part = batch[stretch.start : stretch.end]
+                try:
+                    data = _columns(part)
+                except Exception:
+                    failed = True
+                    self._unpack(stretch)
+                    continue
+            indices = batch.indices[stretch.start : stretch.end]
+            number, function = stretch.shipment.number, stretch.shipment.data
+            segments.append((number, function, stretch.many, data, (batch.call.id, indices)))
+        if not failed:
+            return segments
+        for stretch in stretches[: len(segments)]:
+            self._queue.put(stretch, front=True)
+        return None
+
+    def _unpack(self, stretch: Stretch) -> None:
+        """One task of a stretch cannot be pickled: the others go on without it."""
+        events: list[Event] = []
+        for position in range(len(stretch)):
+            one = stretch.part(position, position + 1)
+            args = one.batch.args(one.start)
+            try:
+                pack(tuple(args), "args")
+            except UnshippableError as error:
+                outcome = Outcome(Ending.UNSENDABLE, detail=str(error))
+                events.append(Ended(one.batch.call, one.index(), outcome, error))
+            else:
+                self._queue.put(one, front=True)
+        self._later(events)
+
+    def _later(self, events: list[Event]) -> None:
+        self._undelivered.extend(events)
+        self._waiter.wake()
+
+    # Workers come and go.
+
+    def _start_worker(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._collect, name=f"pymw {self.name}", daemon=True)
+            self._thread.start()
+        if self._scratch is None:
+            self._scratch = Path(tempfile.mkdtemp(prefix="pymw-"))
+        hello = (wire.HELLO, sys.path, sys.argv, self._hello_parts, str(self._scratch))
+        try:
+            worker = WorkerProcess(hello, _environment(self._workers_wanted))
+        except OSError as error:
+            if not self._workers:
+                raise BackendError(f"cannot start a worker process: {error}") from error
+            return
+        self._workers.append(worker)
+        self._waiter.add(worker.connection, worker)
+        self._waiter.wake()
+
+    # The collecting thread.
+
+    def _collect(self) -> None:
+        try:
+            while True:
+                ready = self._waiter.wait(self._patience())
+                events: list[Event] = []
+                with self._lock:
+                    for worker in ready:
+                        self._listen(worker, events)
+                    self._watch_times(events)
+                    self._hand_out()
+                    self._spread()
+                    events += self._undelivered
+                    self._undelivered.clear()
+                    over = self._closing and not self._workers
+                if over:
+                    return
+                if events and not self._closing:
+                    self._collector.deliver(events)
+        except BaseException as error:  # a bug of ours must not leave anyone waiting for ever
+            self._break(error)
+            raise
+        finally:
+            self._free()
+
+    def _patience(self) -> float | None:
+        with self._lock:
+            idle = any(worker.ready and not worker.chunks for worker in self._workers)
+            behind = any(len(w.chunks) > 1 or (w.chunks and w.chunks[0].limit > 1) for w in self._workers)
+            timed = any(_time_limit(chunk) is not None for w in self._workers for chunk in w.chunks[:1])
+            return TICK if (idle and behind) or timed or self._closing else None
+
+    def _listen(self, worker: WorkerProcess, events: list[Event]) -> None:
+        """One message of the worker's, or the news that it is gone."""
+        try:
+            message = worker.connection.recv_bytes()
+        except (EOFError, OSError):
+            self._lose(worker, events)
+        else:
+            self._hear(worker, wire.loads(message), events)
+
+    def _hear(self, worker: WorkerProcess, message: tuple[Any, ...], events: list[Event]) -> None:
+        match message:
+            case (wire.FLUSH, serial, records, stopped, seconds):
+                chunk = _chunk(worker, serial)
+                for record in records:
+                    self._take_home(worker, chunk, record, events)
+                if stopped is not None:
+                    self._finish(worker, chunk, stopped, seconds)
+            case (wire.PROGRESS, serial, position, fraction):
+                stretch, offset = _chunk(worker, serial).at(position)
+                events.append(Progressed(stretch.batch.call, stretch.index(offset), fraction))
+            case (wire.LOG, serial, position, line):
+                stretch, offset = _chunk(worker, serial).at(position)
+                events.append(Logged(stretch.batch.call, stretch.index(offset), line))
+            case (wire.READY,):
+                worker.ready = True
+                self._failed_starts = 0
+            case (wire.UNREADABLE, serial, data):
+                self._sort_out(worker, _chunk(worker, serial), wire.loads(data), events)
+            case (wire.BROKEN, text):
+                self._break(BrokenBackend(f"the initializer raised in a worker process:\n{text}"), events)
+
+    def _take_home(self, worker: WorkerProcess, chunk: Chunk, record: tuple[Any, ...], events: list[Event]) -> None:
+        position, kind, data, *times = record
+        if kind == wire.VALUES:
+            values = wire.loads(data)
+            home = position + len(values)
+            taken = 0
+            for stretch in chunk.parts(position, home):
+                some = values[taken : taken + len(stretch)] if len(stretch) < len(values) else values
+                events.extend(_returned(stretch, some))
+                taken += len(stretch)
+            chunk.home = home
+            return
+        stretch, offset = chunk.at(position)
+        call, index = stretch.batch.call, stretch.index(offset)
+        chunk.home = position + 1
+        try:
+            read = wire.loads(data)
+        except Exception as error:
+            outcome = Outcome(
+                Ending.UNSENDABLE, detail=f"the result cannot be read here: {error!r}", worker=worker.name
+            )
+            events.append(Ended(call, index, outcome, UnshippableError(outcome.detail)))
+            return
+        if kind == wire.OUTCOME:
+            outcome = read
+        elif times:
+            started, seconds, cpu = times[0]
+            outcome = Outcome(
+                Ending.RETURNED, read, worker=worker.name, started=started, seconds=seconds, cpu_seconds=cpu
+            )
+        else:
+            events.append(Returned(call, index, [read]))
+            return
+        events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", _resolve)))
+
+    def _finish(self, worker: WorkerProcess, chunk: Chunk, stopped: int, seconds: float) -> None:
+        worker.chunks.remove(chunk)
+        for stretch in chunk.parts(stopped, chunk.limit):
+            self._queue.put(stretch, front=True)
+        if len({stretch.shipment for stretch in chunk.stretches}) == 1:
+            chunk.stretches[0].shipment.measured(stopped, seconds)
+        else:
+            for stretch in chunk.stretches:
+                stretch.shipment.measured(len(stretch), seconds * len(stretch) / max(stopped, 1))
+        if self._max_tasks is not None and worker.tasks_given >= self._max_tasks and not worker.chunks:
+            worker.retiring = True
+            worker.tell((wire.EXIT,))
+
+    def _sort_out(self, worker: WorkerProcess, chunk: Chunk, error: ExceptionData, events: list[Event]) -> None:
+        """The worker could not read its chunk: each task on its own, until the culprit stands alone."""
+        worker.chunks.remove(chunk)
+        if chunk.size > 1:
+            for stretch in chunk.parts(0, chunk.limit):
+                for position in range(len(stretch)):
+                    self._queue.put(_apart(stretch.part(position, position + 1)), front=True)
+            return
+        stretch = chunk.stretches[0]
+        call, index = stretch.batch.call, stretch.index()
+        detail = f"the worker cannot read the function or its arguments: {error}"
+        outcome = Outcome(Ending.RAISED, exception=error, detail=detail, worker=worker.name)
+        events.append(Ended(call, index, outcome, outcome.error(call.id, _resolve)))
+
+    # Losses, time limits, moving work.
+
+    def _lose(self, worker: WorkerProcess, events: list[Event], ending: str = "") -> None:
+        """The worker is gone: charge the item that it ran, and move the rest on."""
+        self._workers.remove(worker)
+        self._waiter.remove(worker.connection)
+        if not worker.retiring:
+            worker.kill()  # with whatever it started
+        ending = ending or end_of(worker.wait(GRACE))
+        if not worker.ready and not self._closing:
+            self._failed_starts += 1
+            if self._failed_starts >= STARTS_ALLOWED:
+                self._break(
+                    BrokenBackend(f"{STARTS_ALLOWED} worker processes ended before they were ready; {ending}"), events
+                )
+        for chunk in reversed(worker.chunks):
+            running = worker.position(chunk)
+            for stretch in reversed(list(chunk.parts(max(chunk.home, running + 1), chunk.limit))):
+                self._queue.put(stretch, front=True)
+            if chunk.home <= running < chunk.limit:
+                self._charge(chunk, running, Attempt(worker.name, ending), events)
+                for stretch in chunk.parts(chunk.home, running):  # ran, but was not home: once more
+                    self._queue.put(stretch, front=True)
+        worker.chunks.clear()
+        worker.close()
+
+    def _charge(self, chunk: Chunk, position: int, attempt: Attempt, events: list[Event]) -> None:
+        stretch, offset = chunk.at(position)
+        one = stretch.part(offset, offset + 1)
+        one.lost = (*one.lost, attempt)
+        call, index = one.batch.call, one.index()
+        if len(one.lost) >= call.options.attempts:
+            outcome = Outcome(Ending.LOST, worker=attempt.worker, attempts=one.lost)
+            events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})")))
+        else:
+            events.append(AttemptLost(call, index, attempt))
+            self._queue.put(one, front=True)
+
+    def _watch_times(self, events: list[Event]) -> None:
+        for worker in list(self._workers):
+            for chunk in worker.chunks[:1]:
+                limit, running = _time_limit(chunk), worker.position(chunk)
+                if limit is None or not chunk.home <= running < chunk.limit:
+                    continue
+                ran = worker.seconds_running()
+                if ran > limit and worker.position(chunk) == running:
+                    self._end_in_time(worker, chunk, running, ran, events)
+
+    def _end_in_time(self, worker: WorkerProcess, chunk: Chunk, position: int, ran: float, events: list[Event]) -> None:
+        stretch, offset = chunk.at(position)
+        call, index = stretch.batch.call, stretch.index(offset)
+        detail = f"ended after {ran:.2f} s, time_limit={call.options.time_limit}"
+        outcome = Outcome(Ending.OUT_OF_TIME, detail=detail, worker=worker.name, seconds=ran)
+        worker.kill()
+        with contextlib.suppress(EOFError, OSError):  # what it managed to say before
+            while worker.connection.poll():
+                self._hear(worker, wire.loads(worker.connection.recv_bytes()), events)
+        if chunk not in worker.chunks or chunk.home > position:
+            return
+        events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})")))
+        for part in chunk.parts(chunk.home, position):
+            self._queue.put(part, front=True)
+        chunk.home = position + 1
+
+    def _spread(self) -> None:
+        """Take back what busy workers have not begun, where others have nothing to do."""
+        idle = [w for w in self._workers if w.ready and not w.retiring and not w.chunks]
+        if not idle or self._queue.tasks or self._closing:
+            return
+        for worker in self._workers:
+            for chunk in reversed(worker.chunks):
+                if idle and self._steal(worker, chunk):
+                    idle.pop()
+        self._hand_out()
+
+    def _steal(self, worker: WorkerProcess, chunk: Chunk) -> bool:
+        running = worker.position(chunk)
+        left = chunk.limit - running - 1
+        if left < 1 or time.monotonic() - chunk.sent < STEAL_AFTER:
+            return False
+        stuck = running >= 0 and worker.seconds_running() > STEAL_AFTER
+        stop = running + 1 + (0 if stuck or running < 0 else left // 2)
+        if stop >= chunk.limit:
+            return False
+        worker.stop_before(chunk, stop)
+        time.sleep(BARRIER)
+        if worker.position(chunk) >= stop:
+            return False  # it went past meanwhile, will stop there and give back the rest by itself
+        for stretch in reversed(list(chunk.parts(stop, chunk.limit))):
+            self._queue.put(stretch, front=True)
+        chunk.limit = stop
+        return True
+
+    def _break(self, error: BaseException, events: list[Event] | None = None) -> None:
+        with self._lock:
+            self._broken = error
+            list(self._queue.drain())
+            for worker in self._workers:
+                worker.chunks.clear()
+                worker.kill()
+        if events is not None:
+            events.append(Broken(error))
+        else:
+            self._collector.deliver([Broken(error)])
+
+    def _free(self) -> None:
+        """Not under the lock; nobody else uses any of this any more."""
+        for worker in self._workers:
+            worker.kill()
+            worker.wait(GRACE)
+            worker.close()
+        self._workers.clear()
+        self._waiter.close()
+        if self._scratch is not None:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+
+
+def _count(address: str, setup: Setup) -> int:
+    if setup.mp_context is not None and setup.mp_context.get_start_method() != "spawn":
+        raise UnsupportedOption("mp_context", "local", "its workers are always fresh interpreters, as with 'spawn'")
+    if setup.values != "native":
+        raise UnsupportedOption("values", "local", "not yet")
+    if address and not address.isdecimal():
+        raise BackendError(f"local:{address}: what follows the colon is a number of workers")
+    count = setup.max_workers if setup.max_workers is not None else int(address or 0) or _cores()
+    if count <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    return count
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
+
+
+def _environment(workers: int) -> dict[str, str]:
+    """Threads of numerical libraries share the cores with the workers, unless the user said otherwise."""
+    threads = str(max(1, _cores() // workers))
+    libraries = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMBA", "NUMEXPR")
+    return {f"{name}_NUM_THREADS": threads for name in libraries} | dict(os.environ)
+
+
+def _initializer(setup: Setup) -> bytes | None:
+    if setup.initializer is None:
+        return None
+    if not callable(setup.initializer):
+        raise TypeError("initializer must be a callable")
+    return pack((setup.initializer, setup.initargs), "initializer")
+
+
+def _stretch(batch: Batch) -> Stretch:
+    shipment = ship(batch.call.function)
+    payload = None if batch.call.many else pack((batch.args(0), dict(batch.kwargs)), "call")
+    return Stretch(batch, shipment, 0, len(batch), payload)
+
+
+def _columns(part: Batch) -> bytes:
+    if all(isinstance(column, range) or wire.plain(column) for column in part.columns):
+        return pickle.dumps(part.columns, protocol=5)
+    return wire.dumps(part.columns)
+
+
+def _apart(stretch: Stretch) -> Stretch:
+    """A task that travels alone: the shipment is its own, so that it is not measured with the others."""
+    stretch.shipment = Shipment(stretch.shipment.data)
+    return stretch
+
+
+def _offsets(chunk: Chunk) -> Iterator[tuple[int, Stretch]]:
+    base = 0
+    for stretch in chunk.stretches:
+        yield base, stretch
+        base += len(stretch)
+
+
+def _chunk(worker: WorkerProcess, serial: int) -> Chunk:
+    return next(chunk for chunk in worker.chunks if chunk.serial == serial)
+
+
+def _time_limit(chunk: Chunk) -> float | None:
+    limits = [s.batch.call.options.time_limit for s in chunk.stretches if s.batch.call.options.time_limit is not None]
+    return min(limits, default=None)
+
+
+def _returned(stretch: Stretch, values: Sequence[Any]) -> Iterator[Event]:
+    indices = stretch.batch.indices
+    if isinstance(indices, range):
+        yield Returned(stretch.batch.call, stretch.index(), values)
+        return
+    for position, value in enumerate(values):
+        yield Returned(stretch.batch.call, stretch.index(position), [value])
+
+
+def _resolve(module: str, qualname: str) -> type | None:
+    """Workers are the user's own: what they name may be imported."""
+    import importlib
+
+    from pymw.outcome import resolve_imported
+
+    if module not in sys.modules:
+        try:
+            importlib.import_module(module)
+        except Exception:
+            return None
+    return resolve_imported(module, qualname)

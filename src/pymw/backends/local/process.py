@@ -1,0 +1,155 @@
+"""One worker process as the pool sees it: started, told, ended. All that differs between systems is here."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from multiprocessing.connection import Connection, Pipe
+from pathlib import Path
+from typing import Any
+
+from pymw.backends.local import wire
+from pymw.backends.local.chunks import Chunk
+from pymw.backends.local.live import CHUNK, LIMIT, POSITION, STARTED, LivePage
+
+__all__ = ["WorkerProcess", "end_of"]
+
+FUNCTIONS_KEPT = 256
+
+# The script's own top level is never run: `__main__` of the child is this line.
+_CODE = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv.pop(1)); "
+_CODE += "from pymw.backends.local.entry import start; start()"
+_HERE = str(Path(__file__).parents[3])
+
+
+class WorkerProcess:
+    """A fresh interpreter in a session of its own, with a connection and a live page."""
+
+    def __init__(self, hello: tuple[Any, ...], environment: dict[str, str]) -> None:
+        self.connection, theirs = Pipe(duplex=True)
+        self.page, token = LivePage.create()
+        self._lifeline, self._process = _start(theirs, self.page, token, environment)
+        theirs.close()
+        self.page.forget_descriptor()
+        self.pid = self._process.pid
+        self.name = f"process {self.pid}"
+        self.ready = False
+        self.retiring = False
+        self.chunks: list[Chunk] = []  # at most two: the one that runs and the one behind it
+        self.tasks_given = 0
+        self._serial = 0
+        self._known: dict[int, None] = {}  # functions that the child holds, the least lately used first
+        self.tell(hello)
+
+    def tell(self, message: tuple[Any, ...]) -> None:
+        """Send one message; a dead child is noticed elsewhere."""
+        with contextlib.suppress(BrokenPipeError, ConnectionError):
+            self.connection.send_bytes(pickle.dumps(message, protocol=5))
+
+    def next_serial(self) -> int:
+        """The number of the next chunk; its limit word is free, since at most two chunks are under way."""
+        self._serial += 1
+        return self._serial
+
+    def run(self, chunk: Chunk, segments: Sequence[tuple[Any, ...]]) -> None:
+        """Hand over a chunk."""
+        self.page.words[LIMIT + chunk.serial % 2] = chunk.size
+        self.chunks.append(chunk)
+        self.tasks_given += chunk.size
+        complete, forget = [], []
+        for number, function, *rest in segments:
+            fresh = number not in self._known
+            self._known.pop(number, None)
+            self._known[number] = None
+            complete.append((number, function if fresh else None, *rest))
+        while len(self._known) > FUNCTIONS_KEPT:
+            oldest = next(iter(self._known))
+            del self._known[oldest]
+            forget.append(oldest)
+        self.tell((wire.RUN, chunk.serial, complete, forget))
+
+    def position(self, chunk: Chunk) -> int:
+        """Which item of the chunk it runs, or ran last; -1: it has not begun."""
+        words = self.page.words
+        return int(words[POSITION]) if words[CHUNK] == chunk.serial else -1
+
+    def seconds_running(self) -> float:
+        """Since when it runs the item that it runs."""
+        return (time.monotonic_ns() - int(self.page.words[STARTED])) / 1e9
+
+    def stop_before(self, chunk: Chunk, position: int) -> None:
+        """Forbid the child to begin items from this position on."""
+        self.page.words[LIMIT + chunk.serial % 2] = position
+
+    def kill(self) -> None:
+        """End it and what it started, now."""
+        if sys.platform == "win32":
+            subprocess.run(["taskkill", "/T", "/F", "/PID", str(self.pid)], check=False, capture_output=True)
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Its exit code, or None if it still runs after `timeout`."""
+        try:
+            return self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return None
+
+    def close(self) -> None:
+        """Free everything; the process is over."""
+        self.connection.close()
+        self.page.close()
+        if self._lifeline >= 0:
+            os.close(self._lifeline)
+            self._lifeline = -1
+
+
+def end_of(code: int | None) -> str:
+    """How a process ended, in words."""
+    if code is None:
+        return "vanished"
+    if code < 0:
+        try:
+            return f"killed by {signal.Signals(-code).name}"
+        except ValueError:
+            return f"killed by signal {-code}"
+    return f"exited with code {code}"
+
+
+def _start(
+    theirs: Connection, page: LivePage, token: str, environment: dict[str, str]
+) -> tuple[int, subprocess.Popen[bytes]]:
+    command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _CODE, _HERE]  # type: ignore[attr-defined]
+    if sys.platform == "win32":
+        handle = theirs.fileno()
+        os.set_handle_inheritable(handle, True)
+        info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
+        return -1, subprocess.Popen(
+            [*command, str(handle), token, "-1"],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            startupinfo=info,
+            creationflags=subprocess.CREATE_NEW_PROCESS_GROUP,
+        )
+    read, write = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [*command, str(theirs.fileno()), token, str(read)],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(), page.descriptor, read),
+            start_new_session=True,
+        )
+    except BaseException:
+        os.close(write)
+        raise
+    finally:
+        os.close(read)
+    return write, process

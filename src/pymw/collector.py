@@ -1,0 +1,61 @@
+"""The master's side of the way home: every outcome passes here, on its way to a future or a map."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+from pymw.backends.protocol import Broken, Call, Event
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """The Collector that a master gives to its backend; it knows which calls are not over."""
+
+    def __init__(self) -> None:
+        self._open: dict[Call, None] = {}
+        self._changed = threading.Condition()
+        self._then: Callable[[], None] | None = None
+
+    def admit(self, call: Call) -> None:
+        """Before the call is submitted."""
+        self._open[call] = None
+
+    def dismiss(self, call: Call) -> None:
+        """The call is over, by its receiver's word; more than once does no harm."""
+        self._open.pop(call, None)
+        if not self._open:
+            with self._changed:
+                self._changed.notify_all()
+            if self._then is not None:
+                self._then()
+
+    def when_over(self, then: Callable[[], None]) -> None:
+        """Call `then` as soon as no call is open: now, or from whichever thread ends the last one."""
+        self._then = then
+        if not self._open:
+            then()
+
+    def begin(self, call: Call, index: int, count: int, worker: str) -> bool:
+        """As Collector says."""
+        return call.receiver.begin(index, count, worker)
+
+    def deliver(self, events: Sequence[Event]) -> None:
+        """As Collector says."""
+        for event in events:
+            if isinstance(event, Broken):
+                for call in list(self._open):
+                    call.receiver.receive(event)
+                    self.dismiss(call)
+            else:
+                event.call.receiver.receive(event)
+
+    def open_calls(self) -> list[Call]:
+        """Those that are not over, oldest first."""
+        return list(self._open)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Until every call is over; False where that takes longer."""
+        with self._changed:
+            return self._changed.wait_for(lambda: not self._open, timeout)

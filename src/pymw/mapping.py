@@ -1,0 +1,170 @@
+"""The results of one map: where its outcomes gather, and the iterator that its caller reads."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal
+
+from pymw.backends.protocol import Broken, Ended, Event, Progressed, Returned
+from pymw.bar import Bar
+
+__all__ = ["Gathering", "OnError", "read"]
+
+OnError = Literal["raise", "return", "skip"]
+
+
+class Gathering:
+    """A map's Receiver: stretches of results by their first index, and how many tasks are not home."""
+
+    def __init__(self, ordered: bool, bar: Bar | None, over: Callable[[], None]) -> None:
+        self._ordered = ordered
+        self._bar = bar
+        self._over = over
+        self._changed = threading.Condition()
+        self._stretches: dict[int, Sequence[Any]] = {}
+        self._arrivals: deque[int] = deque()  # the first indices of stretches, as they came
+        self._next = 0
+        self._fractions: dict[int, float] = {}
+        self._broken: BaseException | None = None
+        self.abandoned = False
+        self.home = 0
+        self.sent = 0
+        self.complete = False  # nothing more will be sent
+
+    # The collector's side.
+
+    def begin(self, index: int, count: int, worker: str) -> bool:
+        """Nothing begins that nobody waits for."""
+        return not self.abandoned
+
+    def receive(self, event: Event) -> None:
+        """Keep it until its turn comes."""
+        match event:
+            case Returned(_, index, values):
+                self._keep(index, values)
+            case Ended(_, index, outcome, error):
+                self._keep(index, (outcome.value if error is None else Failed(error),))
+            case Progressed(_, index, fraction):
+                self._fractions[index] = fraction
+                self._show()
+            case Broken(error):
+                with self._changed:
+                    self._broken = error
+                    self._changed.notify_all()
+            case _:
+                pass
+
+    def _keep(self, index: int, values: Sequence[Any]) -> None:
+        with self._changed:
+            self._stretches[index] = values
+            if not self._ordered:
+                self._arrivals.append(index)
+            self.home += len(values)
+            if self._fractions:
+                for one in range(index, index + len(values)):
+                    self._fractions.pop(one, None)
+            self._changed.notify_all()
+            over = self.complete and self.home == self.sent
+        self._show()
+        if over:
+            self._over()
+
+    def _show(self) -> None:
+        if self._bar is not None:
+            self._bar.show(self.home, self.sent if self.complete else None, sum(list(self._fractions.values())))
+
+    # The caller's side.
+
+    def count(self, tasks: int, *, complete: bool = False) -> None:
+        """So many tasks are being sent."""
+        with self._changed:
+            self.sent += tasks
+            self.complete = self.complete or complete
+            over = self.complete and self.home == self.sent
+        self._show()
+        if over:
+            self._over()
+
+    @property
+    def away(self) -> int:
+        """How many tasks are not finished."""
+        return self.sent - self.home
+
+    def stretch(self, deadline: float | None, until_away: int | None = None) -> Sequence[Any] | None:
+        """The next results, in order or as they come; None at the end.
+
+        With `until_away` an empty stretch is returned as soon as no more tasks than that are unfinished.
+        """
+        with self._changed:
+            while True:
+                first = self._next if self._ordered else (self._arrivals[0] if self._arrivals else -1)
+                values = self._stretches.pop(first, None)
+                if values is not None:
+                    self._next += len(values)
+                    if not self._ordered:
+                        self._arrivals.popleft()
+                    return values
+                if self.complete and self._next >= self.sent:
+                    return None
+                if self._broken is not None:
+                    raise self._broken
+                if until_away is not None and self.away <= until_away:
+                    return ()
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    raise TimeoutError(f"result {self._next} did not come in time")
+                self._changed.wait(left)
+
+    def abandon(self) -> None:
+        """Nobody will read any more."""
+        with self._changed:
+            self.abandoned = True
+            self.complete = True
+
+
+class Failed:
+    """Stands among the results for a task that raised."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def read(
+    gathering: Gathering,
+    feed: Callable[[], int | None],
+    *,
+    deadline: float | None,
+    on_error: OnError,
+    leave: Callable[[], None],
+    bar: Bar | None,
+) -> Iterator[Any]:
+    """What `map` returns. `feed` sends more of an unsized input, and says at how many unfinished tasks to come again.
+
+    A failure is always a stretch of its own, so that the long stretches need no look at each value.
+    """
+    try:
+        while True:
+            again = feed()
+            values = gathering.stretch(deadline, again)
+            if values is None:
+                return
+            if len(values) == 1 and type(values[0]) is Failed:
+                error = values[0].error
+                try:
+                    if on_error == "raise":
+                        raise error
+                    if on_error == "return":
+                        yield error
+                finally:
+                    del error, values  # no cycle through the traceback
+            else:
+                yield from values
+    finally:
+        leave()
+        if bar is not None:
+            bar.close()

@@ -1,0 +1,210 @@
+"""Functions and arguments on their way to the user's own worker processes: pickled, by value where need be."""
+# ruff: noqa: BLE001 - pickling the user's objects may raise anything
+
+from __future__ import annotations
+
+import builtins
+import dis
+import itertools
+import pickle
+import sys
+import types
+import weakref
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from pymw.errors import UnshippableError
+
+__all__ = ["Shipment", "culprit", "pack", "ship"]
+
+DEEPEST = 20
+_PLAIN = (type(None), bool, int, float, complex, str, bytes)
+_numbers = itertools.count(1)
+
+
+@dataclass(eq=False, slots=True)
+class Shipment:
+    """A function as bytes, under a number by which a worker that has it is told to use it again."""
+
+    data: bytes
+    number: int = field(default_factory=lambda: next(_numbers))
+    items: int = 0  # how many items of it were measured, and
+    pace: float = 0.0  # how many seconds one of them takes, lately
+
+    def measured(self, items: int, seconds: float) -> None:
+        """Another chunk of it was run."""
+        if items:
+            weight = 0.5 if self.items else 1.0
+            self.pace += weight * (seconds / items - self.pace)
+            self.items += items
+
+
+def pack(value: Any, root: str = "") -> bytes:
+    """Pickled; UnshippableError says which part cannot be sent."""
+    import cloudpickle  # type: ignore[import-untyped]
+
+    try:
+        data: bytes = cloudpickle.dumps(value, protocol=5)
+    except Exception as error:
+        raise UnshippableError(culprit(value, root) or f"{root or value!r} cannot be sent: {error}") from error
+    return data
+
+
+def ship(function: Callable[..., Any]) -> Shipment:
+    """The function's shipment: the one made before, where nothing that it reaches can have changed since."""
+    reach = _reach(function)
+    if reach is None:
+        return Shipment(pack(function, _name(function)))
+    try:
+        known = _shipments.get(function)
+    except TypeError:  # cannot be hashed or referenced weakly
+        return Shipment(pack(function, _name(function)))
+    if known is not None and len(known[0]) == len(reach) and all(a is b for a, b in zip(known[0], reach, strict=True)):
+        return known[1]
+    shipment = Shipment(pack(function, _name(function)))
+    try:
+        _shipments[function] = (reach, shipment)
+    except TypeError:
+        pass
+    return shipment
+
+
+_shipments: weakref.WeakKeyDictionary[Any, tuple[list[Any], Shipment]] = weakref.WeakKeyDictionary()
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+def _importable(thing: Any) -> bool:
+    """Whether a worker finds it by importing, so that it travels as a mere name."""
+    module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if module is None or name is None or module == "__main__" or "<" in name:
+        return False
+    found: Any = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is thing
+
+
+def _reach(function: Any) -> list[Any] | None:
+    """Every object that the function's pickled form depends on, or None where one of them could change in place.
+
+    A helper redefined in another notebook cell is another object; a list among the globals may change unseen.
+    """
+    reach: list[Any] = []
+    todo, seen = [function], set()
+    while todo:
+        thing = todo.pop()
+        if id(thing) in seen:
+            continue
+        seen.add(id(thing))
+        reach.append(thing)
+        if isinstance(thing, (*_PLAIN, types.ModuleType, types.BuiltinFunctionType, types.CodeType)) or _importable(
+            thing
+        ):
+            continue
+        if isinstance(thing, (tuple, frozenset)):
+            todo.extend(thing)
+        elif isinstance(thing, types.FunctionType):
+            if thing.__dict__:
+                return None
+            todo.extend(_parts(thing))
+        else:
+            return None
+    return reach
+
+
+def _parts(function: types.FunctionType) -> Iterator[Any]:
+    yield function.__code__
+    yield function.__defaults__
+    yield from (function.__kwdefaults__ or {}).values()
+    for cell in function.__closure__ or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not yet assigned
+            yield None
+    for name in _global_names(function.__code__):
+        if name in function.__globals__:
+            yield function.__globals__[name]
+        elif not hasattr(builtins, name):
+            yield None
+
+
+_names: dict[types.CodeType, tuple[str, ...]] = {}
+
+
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    known = _names.get(code)
+    if known is None:
+        nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
+        found = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
+        known = _names[code] = tuple(dict.fromkeys([*found, *(name for c in nested for name in _global_names(c))]))
+    return known
+
+
+def culprit(value: Any, root: str) -> str | None:
+    """The path to the innermost part of `value` that cannot be pickled, and what it is; None if all can."""
+    import cloudpickle
+
+    def fails(thing: Any) -> bool:
+        try:
+            cloudpickle.dumps(thing, protocol=5)
+        except Exception:
+            return True
+        return False
+
+    if not fails(value):
+        return None
+    path, seen = root, {id(value)}
+    for _ in range(DEEPEST):
+        step = next(((p, v) for p, v in _children(value) if id(v) not in seen and fails(v)), None)
+        if step is None:
+            break
+        path, value = path + step[0], step[1]
+        seen.add(id(value))
+    return f"{path}: {_what(value)} cannot be sent"
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        yield from ((f"[{key!r}]", item) for key, item in value.items())
+    elif isinstance(value, (list, tuple)):
+        yield from ((f"[{i}]", item) for i, item in enumerate(value))
+    elif isinstance(value, (set, frozenset)):
+        yield from ((f"{{{item!r}}}", item) for item in value)
+    elif isinstance(value, types.FunctionType):
+        names = zip(value.__code__.co_freevars, value.__closure__ or (), strict=False)
+        for name, cell in names:
+            with_value = getattr(cell, "cell_contents", None)
+            yield f".{name}", with_value
+        for name in _global_names(value.__code__):
+            if name in value.__globals__:
+                yield f".{name}", value.__globals__[name]
+    elif not isinstance(value, (type, types.ModuleType)):
+        yield from ((f".{name}", item) for name, item in getattr(value, "__dict__", {}).items())
+
+
+_KINDS = {
+    "lock": "thread locks",
+    "RLock": "thread locks",
+    "generator": "generators",
+    "socket": "sockets",
+    "TextIOWrapper": "open files",
+    "BufferedReader": "open files",
+    "BufferedWriter": "open files",
+    "Thread": "threads",
+    "Master": "a Master",
+}
+
+
+def _what(value: Any) -> str:
+    name = type(value).__name__
+    if name in _KINDS:
+        return _KINDS[name]
+    try:
+        pickle.dumps(value)
+    except Exception as error:
+        return f"{type(value).__module__}.{type(value).__qualname__} ({error})"
+    return f"{type(value).__module__}.{type(value).__qualname__}"
