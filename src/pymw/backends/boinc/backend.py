@@ -27,22 +27,12 @@ from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
 from pymw.volunteer import OUTCOMES
 
-__all__ = ["BoincBackend", "open_boinc"]
+__all__ = ["BoincBackend"]
 
 LEASE = 600.0  # seconds after which the server gives up unnamed work whose master is gone
 OUTAGE = 600.0  # seconds for which a server that does not answer is waited for
 POLL = 20.0  # seconds that one question for finished jobs may wait at the server
 AT_ONCE = 1000  # jobs created by one call to the server
-
-
-def open_boinc(address: str, setup: Setup) -> BoincBackend:
-    """The backend for ``boinc:DIR``."""
-    if not address:
-        raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
-    for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
-        if getattr(setup, name) is not None:
-            raise UnsupportedOption(name, f"boinc:{address}", "volunteers come and go, and start each job afresh")
-    return BoincBackend(Path(address).expanduser(), setup)
 
 
 class BoincBackend:
@@ -76,6 +66,16 @@ class BoincBackend:
             _offer(self._server, program)
             self._batch = self._server.create_batch(APP, run, lease=LEASE).id
         self._packer = Packer(self._server, program, run, rehearse=setup.rehearse)
+
+    @classmethod
+    def open(cls, address: str, setup: Setup) -> BoincBackend:
+        """The backend for an address, which is the project's directory."""
+        if not address:
+            raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
+        for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
+            if getattr(setup, name) is not None:
+                raise UnsupportedOption(name, f"boinc:{address}", "volunteers come and go, and start each job afresh")
+        return cls(Path(address).expanduser(), setup)
 
     # -- outwards
 

@@ -1,0 +1,155 @@
+"""The program that volunteers run, as a real process in a slot directory, without a client."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import errands
+from pymw import envelope
+from pymw.backends.boinc.worker_app import worker_program
+from pymw.bundle import bundle
+from pymw.outcome import Ending, Outcome
+from pymw.volunteer import BUNDLE, OUTCOMES, TASKS, Journal
+
+
+@pytest.fixture
+def slot(tmp_path: Path) -> Path:
+    (tmp_path / "worker.pyz").write_bytes(worker_program())
+    return tmp_path
+
+
+def prepare(slot: Path, function: Callable[..., Any], *calls: tuple[Any, ...], seed: int | None = None) -> None:
+    (slot / BUNDLE).write_bytes(bundle(function).data)
+    items = tuple(envelope.Item(str(i), envelope.pack_call(args, {}), seed) for i, args in enumerate(calls))
+    (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(items)))
+
+
+def run(slot: Path) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"]}
+    command = [sys.executable, "-I", "worker.pyz"]
+    return subprocess.run(command, cwd=slot, env=environment, capture_output=True, text=True, timeout=120, check=False)
+
+
+def outcomes(slot: Path) -> list[Outcome]:
+    packed = envelope.unpack_outcomes((slot / OUTCOMES).read_bytes())
+    return [envelope.unpack_outcome(each, ["errands"]) for each in packed]
+
+
+def perform(
+    slot: Path, function: Callable[..., Any], *calls: tuple[Any, ...], seed: int | None = None
+) -> list[Outcome]:
+    prepare(slot, function, *calls, seed=seed)
+    done = run(slot)
+    assert done.returncode == 0, done.stderr
+    return outcomes(slot)
+
+
+def test_values_and_what_was_printed_come_back(slot: Path) -> None:
+    assert [outcome.value for outcome in perform(slot, errands.double, (1,), (2.5,), ("ab",))] == [2, 5.0, "abab"]
+    (slot / OUTCOMES).unlink()
+    (slot / "pymw_outcomes.part").unlink()
+    (outcome,) = perform(slot, errands.shout, ("hello",))
+    assert (outcome.value, outcome.stdout, outcome.stderr) == (5, "HELLO\n", "hello\n")
+
+
+def test_an_exception_is_an_outcome_with_its_traceback(slot: Path) -> None:
+    (outcome,) = perform(slot, errands.fail, ("no",))
+    error = outcome.error("t")
+    assert type(error) is ValueError
+    assert error.args == ("no", 42)
+    assert "raise ValueError(message, 42)" in str(error.__cause__)
+
+
+def test_a_call_that_kills_the_process_costs_itself_alone(slot: Path) -> None:
+    result = perform(slot, errands.vanish, *((x, (2, 4)) for x in range(6)))
+    assert [outcome.ending is Ending.LOST for outcome in result] == [False, False, True, False, True, False]
+    assert [outcome.value for outcome in result if outcome.ending is Ending.RETURNED] == [0, 1, 3, 5]
+    assert "SIGKILL" in result[2].detail
+
+
+def test_leaving_without_a_word_is_noticed(slot: Path) -> None:
+    for outcome in perform(slot, errands.leave, (0,), (3,)):
+        assert outcome.ending is Ending.LOST
+
+
+def test_the_hosts_faults_are_not_the_functions(slot: Path) -> None:
+    (outcome,) = perform(slot, errands.exhaust, ())
+    assert outcome.ending is Ending.LOST
+    assert "memory" in outcome.detail
+
+
+def test_a_result_outside_the_codec_says_where(slot: Path) -> None:
+    (outcome,) = perform(slot, errands.unsendable, ())
+    assert outcome.ending is Ending.UNSENDABLE
+    assert "result['a'][0]: object cannot be sent" in outcome.detail
+
+
+def test_copies_of_a_task_draw_the_same_random_numbers_and_order_sets_alike(slot: Path, tmp_path: Path) -> None:
+    first = [outcome.value for outcome in perform(slot, errands.unseeded, (), seed=5)]
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "worker.pyz").write_bytes(worker_program())
+    assert [outcome.value for outcome in perform(other, errands.unseeded, (), seed=5)] == first
+
+
+def test_a_restarted_job_goes_on_behind_what_is_finished(slot: Path) -> None:
+    prepare(slot, errands.double, (1,), (2,))
+    journal = Journal(slot / "pymw_outcomes.part")
+    journal.begin(0)
+    journal.finish(0, envelope.pack_outcome(Outcome(Ending.RETURNED, value="kept")))
+    journal.begin(1)
+    with (slot / "pymw_outcomes.part").open("ab") as file:
+        file.write(b"\x01\0\0\0\xff")  # killed in the middle of writing
+    assert run(slot).returncode == 0
+    assert [outcome.value for outcome in outcomes(slot)] == ["kept", 4]
+
+
+def test_code_that_does_not_load_is_the_attempts_end_with_the_reason(slot: Path) -> None:
+    prepare(slot, errands.double, (1,))
+    with zipfile.ZipFile(slot / BUNDLE) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    members["modules/errands.py"] = b"def double(x) return\n"
+    with zipfile.ZipFile(slot / BUNDLE, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    done = run(slot)
+    assert done.returncode == 1
+    assert "SyntaxError" in done.stderr
+    assert not (slot / OUTCOMES).exists()
+
+
+def test_there_is_no_master_on_a_volunteers_computer(slot: Path) -> None:
+    (outcome,) = perform(slot, errands.be_a_master, ())
+    assert "cannot be a master itself" in str(outcome.error("t"))
+
+
+def test_the_program_is_the_same_bytes_each_time() -> None:
+    assert worker_program() == worker_program()
+
+
+def _oldest_python() -> str | None:
+    """A Python 3.9 of this machine; Debian packages none any more."""
+    installed = sorted(Path.home().glob(".pyenv/versions/3.9*/bin/python3.9"))
+    for candidate in (shutil.which("python3.9"), *map(str, installed)):
+        if candidate and subprocess.run([candidate, "-V"], capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def test_the_program_runs_on_the_oldest_python_that_is_promised(slot: Path) -> None:
+    python = _oldest_python()
+    if python is None:
+        pytest.skip("no Python 3.9 on this machine")
+    prepare(slot, errands.double, (21,))
+    done = subprocess.run([python, "worker.pyz"], cwd=slot, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert outcomes(slot)[0].value == 42
