@@ -19,12 +19,13 @@ import io
 import os
 import struct
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pymw import codec, envelope
+from pymw import codec, envelope, signature
 from pymw.outcome import Ending, ExceptionData, Outcome
 from pymw.worker import CurrentTask, install, perform, seed_generators
 
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
     from pyboinc.ending import ChildExit
     from pymw.loader import Loaded
 
-__all__ = ["BUNDLE", "OUTCOMES", "TASKS", "main"]
+__all__ = ["BUNDLE", "OUTCOMES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
 
 # The names under which a job's files stand in its slot directory.
-BUNDLE, TASKS, OUTCOMES = "code.zip", "tasks", "outcomes"
+BUNDLE, SIGNATURE, TASKS, OUTCOMES = "code.zip", "signature", "tasks", "outcomes"
+TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
 CODE = "pymw_code"  # the user's own modules, unpacked
 HOST_FAILED = 1
@@ -109,7 +111,8 @@ class Journal:
 def _child() -> int:
     from pymw.loader import load
 
-    job = envelope.unpack_job(Path(_resolve(TASKS)).read_bytes())
+    signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
+    job = envelope.unpack_job(_read(TASKS))
     journal = Journal(Path(JOURNAL))
     try:
         loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
@@ -219,6 +222,10 @@ def _captured() -> Iterator[tuple[_Tail, _Tail]]:
     stdout, stderr = _Tail(), _Tail()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         yield stdout, stderr
+
+
+def _read(name: str) -> bytes:
+    return Path(_resolve(name)).read_bytes()
 
 
 def _resolve(name: str) -> str:

@@ -18,7 +18,7 @@ __all__ = ["PLATFORMS", "worker_program"]
 # BOINC's names of the platforms on which `#!/usr/bin/env python3` starts a program.
 PLATFORMS = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "arm64-apple-darwin")
 SHEBANG = b"#!/usr/bin/env python3\n"
-PART_OF_PYMW = ("__init__", "codec", "envelope", "errors", "loader", "outcome", "volunteer", "worker")
+PART_OF_PYMW = ("__init__", "codec", "envelope", "errors", "loader", "outcome", "signature", "volunteer", "worker")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 MAIN = """\

@@ -1,0 +1,73 @@
+"""The key that signs code bundles, where the master runs.
+
+By default it lies in the project's directory, so that a project works at once. Then whoever takes over the server can
+sign code as well; to be safe from that, keep it elsewhere: ``PYMW_SIGNING_KEY=/path/to/key.pem`` names the file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from pymw import signature
+from pymw.errors import BackendError
+
+__all__ = ["SigningKey"]
+
+FILE = "pymw_signing_key.pem"
+
+
+class SigningKey:
+    """Signs code, and tells volunteers by what to know it."""
+
+    def __init__(self, private: rsa.RSAPrivateKey) -> None:
+        self._private = private
+        self.public = signature.PublicKey(private.public_key().public_numbers().n)
+
+    @classmethod
+    def of(cls, project: Path) -> SigningKey:
+        """The key of the project in this directory, made now if there is none."""
+        named = os.environ.get("PYMW_SIGNING_KEY")
+        path = Path(named).expanduser() if named else project / "keys" / FILE
+        if not path.exists():
+            return cls._make(path)
+        try:
+            private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as error:
+            raise BackendError(f"the signing key {path} cannot be read: {error}") from error
+        if not isinstance(private, rsa.RSAPrivateKey) or private.key_size != signature.BITS:
+            raise BackendError(f"the signing key {path} is not an RSA key of {signature.BITS} bits")
+        if os.name == "posix" and path.stat().st_mode & 0o077:
+            raise BackendError(f"others can read the signing key {path}; chmod 600 it, or make a new one")
+        return cls(private)
+
+    @classmethod
+    def _make(cls, path: Path) -> SigningKey:
+        private = rsa.generate_private_key(public_exponent=signature.EXPONENT, key_size=signature.BITS)
+        pem = private.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(pem)
+        except FileExistsError:  # another master was quicker
+            return cls.of(path.parent.parent)
+        return cls(private)
+
+    def trusted(self, project: str) -> bytes:
+        """The file of the app version that tells volunteers to trust this key, for this project."""
+        return json.dumps({"project": project, "keys": [f"{self.public.modulus:x}"]}, sort_keys=True).encode()
+
+    def sign(self, project: str, run: str, files: Mapping[str, str], expires: int) -> bytes:
+        """The signed statement about these files (name -> SHA-256), to travel with them."""
+        text = signature.statement(project, run, files, expires)
+        made = self._private.sign(text, padding.PKCS1v15(), hashes.SHA256())
+        return json.dumps(
+            {"statement": text.decode(), "key": self.public.fingerprint, "signature": made.hex()}, sort_keys=True
+        ).encode()
