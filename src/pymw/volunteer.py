@@ -111,7 +111,11 @@ class Journal:
 def _child() -> int:
     from pymw.loader import load
 
-    signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
+    try:
+        signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
+    except signature.BadSignature as refused:
+        sys.stderr.write(f"refused: {refused}\n")
+        return HOST_FAILED
     job = envelope.unpack_job(_read(TASKS))
     journal = Journal(Path(JOURNAL))
     try:

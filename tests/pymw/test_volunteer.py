@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +17,13 @@ import pytest
 
 import errands
 from pymw import envelope
+from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.worker_app import worker_program
 from pymw.bundle import bundle
 from pymw.outcome import Ending, Outcome
-from pymw.volunteer import BUNDLE, OUTCOMES, TASKS, Journal
+from pymw.volunteer import BUNDLE, OUTCOMES, SIGNATURE, TASKS, TRUSTED, Journal
+
+KEY: SigningKey
 
 
 @pytest.fixture
@@ -27,8 +32,22 @@ def slot(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture(scope="module", autouse=True)
+def key(tmp_path_factory: pytest.TempPathFactory) -> SigningKey:
+    global KEY
+    KEY = SigningKey.of(tmp_path_factory.mktemp("project"))
+    return KEY
+
+
+def sign(slot: Path) -> None:
+    digest = hashlib.sha256((slot / BUNDLE).read_bytes()).hexdigest()
+    (slot / SIGNATURE).write_bytes(KEY.sign("http://p/", "run", {BUNDLE: digest}, int(time.time()) + 1000))
+    (slot / TRUSTED).write_bytes(KEY.trusted("http://p/"))
+
+
 def prepare(slot: Path, function: Callable[..., Any], *calls: tuple[Any, ...], seed: int | None = None) -> None:
     (slot / BUNDLE).write_bytes(bundle(function).data)
+    sign(slot)
     items = tuple(envelope.Item(str(i), envelope.pack_call(args, {}), seed) for i, args in enumerate(calls))
     (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(items)))
 
@@ -121,10 +140,21 @@ def test_code_that_does_not_load_is_the_attempts_end_with_the_reason(slot: Path)
     with zipfile.ZipFile(slot / BUNDLE, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)
+    sign(slot)
     done = run(slot)
     assert done.returncode == 1
     assert "SyntaxError" in done.stderr
     assert not (slot / OUTCOMES).exists()
+
+
+def test_code_that_was_changed_on_the_way_is_refused_and_never_run(slot: Path) -> None:
+    prepare(slot, errands.double, (1,))
+    with zipfile.ZipFile(slot / BUNDLE, "a") as archive:
+        archive.writestr("modules/sitecustomize.py", "open('ran', 'w')")
+    done = run(slot)
+    assert done.returncode == 1
+    assert "refused: code.zip is not what was signed" in done.stderr
+    assert not (slot / "ran").exists()
 
 
 def test_there_is_no_master_on_a_volunteers_computer(slot: Path) -> None:

@@ -34,8 +34,10 @@ class SigningKey:
         """The key of the project in this directory, made now if there is none."""
         named = os.environ.get("PYMW_SIGNING_KEY")
         path = Path(named).expanduser() if named else project / "keys" / FILE
-        if not path.exists():
-            return cls._make(path)
+        return cls._load(path) if path.exists() else cls._make(path)
+
+    @classmethod
+    def _load(cls, path: Path) -> SigningKey:
         try:
             private = serialization.load_pem_private_key(path.read_bytes(), password=None)
         except (OSError, ValueError, TypeError) as error:
@@ -53,11 +55,15 @@ class SigningKey:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.touch(0o600)
+        part.write_bytes(pem)
         try:
-            with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-                file.write(pem)
-        except FileExistsError:  # another master was quicker
-            return cls.of(path.parent.parent)
+            os.link(part, path)  # whole or not at all, and never over another master's
+        except FileExistsError:
+            return cls._load(path)
+        finally:
+            part.unlink()
         return cls(private)
 
     def trusted(self, project: str) -> bytes:

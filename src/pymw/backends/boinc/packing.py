@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,10 +13,11 @@ from boincserver import control
 from pymw import codec, envelope
 from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.rehearsal import rehearse
+from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
-from pymw.volunteer import BUNDLE, OUTCOMES, TASKS
+from pymw.volunteer import BUNDLE, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 __all__ = ["APP", "Code", "Packer", "Unit"]
 
@@ -24,6 +26,7 @@ MAX_OUTPUT = 64 << 20  # bytes of one job's outcomes
 DEADLINE = 7 * 86400.0
 REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
 UNKNOWN_SECONDS = 60.0  # a call's duration for the client's planning, where nothing is known of it
+VALID_SECONDS = 60 * 86400.0  # of a code signature: longer than any job is out
 SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is given up
 MEMORY, DISK = 256 << 20, 512 << 20
 
@@ -33,7 +36,7 @@ class Code:
     """A function as volunteers get it."""
 
     bundle: Bundle
-    file: str  # the bundle's name on the server
+    files: Mapping[str, str]  # what each of its jobs takes along: the name there -> the name on the server
     seconds: float | None  # that one call took at the rehearsal
 
 
@@ -51,9 +54,9 @@ class Unit:
 class Packer:
     """Turns batches into jobs for the server, and remembers what it has sent already."""
 
-    def __init__(self, server: control.Control, program: bytes, run: str, *, rehearse: bool) -> None:
+    def __init__(self, server: control.Control, worker: Worker, run: str, *, rehearse: bool) -> None:
         self._server = server
-        self._program = program
+        self._worker = worker
         self._run = run
         self._rehearse = rehearse
         self._codes: dict[tuple[object, ...], Code] = {}
@@ -90,7 +93,7 @@ class Packer:
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
         return control.Job(
             name=unit.name,
-            inputs={BUNDLE: control.FileName(unit.code.file), TASKS: envelope.pack_job(envelope.Job(items))},
+            inputs={**unit.code.files, TASKS: envelope.pack_job(envelope.Job(items))},
             outputs={OUTCOMES: MAX_OUTPUT},
             min_quorum=options.quorum,
             target_nresults=options.quorum,
@@ -124,13 +127,18 @@ class Packer:
         classes = frozenset(cls for i in range(len(batch)) for cls in _classes(batch, i))
         key = (function, modules, classes)
         if key not in self._codes:
-            made = bundle(function, modules=modules, classes=classes)
-            seconds = None
-            if self._rehearse:
-                job = envelope.Job((self._item(batch, 0),))
-                seconds = rehearse(self._program, made.data, job, name=batch.call.name)
-            self._codes[key] = Code(made, self._server.put_file(made.data, suffix=".zip"), seconds)
+            self._codes[key] = self._send(bundle(function, modules=modules, classes=classes), batch)
         return self._codes[key]
+
+    def _send(self, made: Bundle, batch: Batch) -> Code:
+        expires = int(time.time() + VALID_SECONDS)
+        signed = self._worker.key.sign(self._worker.project, self._run, {BUNDLE: made.digest}, expires)
+        files = {BUNDLE: made.data, SIGNATURE: signed}
+        seconds = None
+        if self._rehearse:
+            trusted = {TRUSTED: self._worker.trusted}
+            seconds = rehearse(self._worker.program, files | trusted, self._item(batch, 0), name=batch.call.name)
+        return Code(made, {name: self._server.put_file(content) for name, content in files.items()}, seconds)
 
 
 def _unwrapped(call: Call) -> Callable[..., Any]:

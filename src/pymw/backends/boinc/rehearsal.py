@@ -11,28 +11,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from pymw import envelope
 from pymw.errors import UnshippableError
 from pymw.outcome import Ending
-from pymw.volunteer import BUNDLE, OUTCOMES, TASKS
+from pymw.volunteer import OUTCOMES, TASKS
 
 __all__ = ["rehearse"]
 
 PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal looks for
 
 
-def rehearse(program: bytes, bundle: bytes, job: envelope.Job, *, name: str) -> float | None:
-    """Seconds that the first call of `job` took, or None where it was cut short.
+def rehearse(program: bytes, files: Mapping[str, bytes], item: envelope.Item, *, name: str) -> float | None:
+    """Seconds that the call took, or None where it was cut short; `files` are those that its job takes along.
 
     Raises UnshippableError where the code does not load, or the result cannot be sent.
     """
     with tempfile.TemporaryDirectory(prefix="pymw-rehearsal-", ignore_cleanup_errors=True) as folder:
         slot = Path(folder)
         (slot / "worker.pyz").write_bytes(program)
-        (slot / BUNDLE).write_bytes(bundle)
-        (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(job.items[:1])))
+        for file, content in files.items():
+            (slot / file).write_bytes(content)
+        (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job((item,))))
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYMW"))}
         child = subprocess.Popen(
             [sys.executable, "worker.pyz", "--child"],

@@ -8,12 +8,14 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyboinc
 import pymw
+from pymw.backends.boinc.keys import SigningKey
 
-__all__ = ["PLATFORMS", "worker_program"]
+__all__ = ["PLATFORMS", "Worker", "worker_program"]
 
 # BOINC's names of the platforms on which `#!/usr/bin/env python3` starts a program.
 PLATFORMS = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "arm64-apple-darwin")
@@ -43,6 +45,20 @@ class Master:
     def __init__(self, *args, **kwargs):
         raise NotInsideTask
 '''
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What a project offers to its volunteers' computers: the program, and by which key they know our code."""
+
+    project: str  # its URL
+    key: SigningKey
+    program: bytes = field(repr=False)
+
+    @property
+    def trusted(self) -> bytes:
+        """The file that makes volunteers' computers trust the key."""
+        return self.key.trusted(self.project)
 
 
 def worker_program() -> bytes:
