@@ -158,6 +158,8 @@ class Child:
 
     def _bury(self) -> None:
         """Wait for orphans that have ended; nobody else does."""
+        if sys.platform != "linux":
+            return
         while True:
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -223,18 +225,21 @@ def _prctl(option: int, value: int) -> None:
 
 def _has_children() -> bool:
     """Whether this process has any child at all, living or not yet waited for."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
+    if sys.platform == "linux":
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return False
     return True
 
 
 def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid) if sys.platform == "linux" else None
-    except OSError:
-        return None
+    if sys.platform == "linux":
+        try:
+            return os.pidfd_open(pid)
+        except OSError:
+            pass  # a kernel before 5.3
+    return None
 
 
 def _pipe() -> tuple[int, int]:

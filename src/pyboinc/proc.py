@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
-_PAGE = os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 4096
-_TICK = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
+assert sys.platform != "win32"
+
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_TICK = os.sysconf("SC_CLK_TCK")
 # Places in /proc/PID/stat, counted behind the command's name, which may hold anything.
 _STATE, _PARENT, _WAITED_USER, _WAITED_SYSTEM = 0, 1, 13, 14
 
