@@ -1,0 +1,139 @@
+"""The XML documents that stand in the tables and travel to clients: application versions, jobs, outputs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from boincserver.protocol.text import element, escape, flag
+
+__all__ = ["FileInfo", "FileRef", "OutputSpec", "app_version_document", "output_template", "workunit_document"]
+
+OUTFILE: Final = re.compile(r"<OUTFILE_(\d+)/>")
+_MAX_NBYTES: Final = re.compile(r"<name>([^<]*)</name>.*?<max_nbytes>([\d.e+]+)</max_nbytes>", re.DOTALL)
+_FILE_REF: Final = re.compile(
+    r"<file_ref>\s*<file_name>([^<]*)</file_name>\s*<open_name>([^<]*)</open_name>(.*?)</file_ref>", re.DOTALL
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A file that clients download."""
+
+    name: str
+    url: str
+    md5: str
+    nbytes: int
+    signature: str = ""
+    executable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file under the name by which the program opens it."""
+
+    name: str
+    open_name: str
+    main_program: bool = False
+    copy: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSpec:
+    """An output file that a job is to make."""
+
+    open_name: str
+    max_nbytes: int
+    copy: bool = False
+    optional: bool = False
+
+
+def _file_info(info: FileInfo) -> str:
+    signature = f"<file_signature>\n{info.signature}</file_signature>\n" if info.signature else ""
+    return (
+        f"<file_info>\n{element('name', info.name)}{element('url', info.url)}"
+        f"{flag('executable', info.executable)}{signature}"
+        f"{element('md5_cksum', info.md5)}{element('nbytes', info.nbytes)}</file_info>\n"
+    )
+
+
+def _file_ref(ref: FileRef) -> str:
+    flags = flag("main_program", ref.main_program) + flag("copy_file", ref.copy)
+    return f"<file_ref>\n{element('file_name', ref.name)}{element('open_name', ref.open_name)}{flags}</file_ref>\n"
+
+
+def app_version_document(
+    app_name: str,
+    version_num: int,
+    platform: str,
+    plan_class: str,
+    api_version: str,
+    files: Sequence[FileInfo],
+    refs: Sequence[FileRef],
+) -> str:
+    """An application version with its files, signed."""
+    plan = element("plan_class", plan_class) if plan_class else ""
+    return (
+        "".join(map(_file_info, files))
+        + f"<app_version>\n{element('app_name', app_name)}{element('version_num', version_num)}"
+        + f"{element('platform', platform)}{plan}{element('api_version', api_version)}"
+        + "".join(map(_file_ref, refs))
+        + "</app_version>\n"
+    )
+
+
+def workunit_document(files: Sequence[FileInfo], refs: Sequence[FileRef], command_line: str) -> str:
+    """A job's inputs; name, application and limits are put in when it is sent."""
+    command = f"<command_line>{escape(command_line)}</command_line>\n" if command_line else ""
+    unique = {info.name: info for info in files}
+    return (
+        "".join(map(_file_info, unique.values())) + f"<workunit>\n{''.join(map(_file_ref, refs))}{command}</workunit>\n"
+    )
+
+
+def output_template(outputs: Sequence[OutputSpec]) -> str:
+    """The official form of a result template: OUTFILE_n and UPLOAD_URL are put in for each copy."""
+    infos = "".join(
+        f"<file_info>\n<name><OUTFILE_{n}/></name>\n<generated_locally/>\n<upload_when_present/>\n"
+        f"<max_nbytes>{spec.max_nbytes}</max_nbytes>\n<url><UPLOAD_URL/></url>\n</file_info>\n"
+        for n, spec in enumerate(outputs)
+    )
+    refs = "".join(
+        f"<file_ref>\n<file_name><OUTFILE_{n}/></file_name>\n<open_name>{escape(spec.open_name)}</open_name>\n"
+        f"{flag('copy_file', spec.copy)}{flag('optional', spec.optional)}</file_ref>\n"
+        for n, spec in enumerate(outputs)
+    )
+    return f"<output_template>\n{infos}<result>\n{refs}</result>\n</output_template>\n"
+
+
+def result_document(template: str, file_prefix: str, upload_url: str) -> str:
+    """One copy's outputs, from the template."""
+    body = template.replace("<output_template>\n", "").replace("</output_template>\n", "")
+    body = OUTFILE.sub(lambda match: f"{file_prefix}_{match.group(1)}", body)
+    return body.replace("<UPLOAD_URL/>", escape(upload_url))
+
+
+@dataclass(frozen=True, slots=True)
+class ExpectedOutput:
+    """An output file of one copy: its physical name, and the name by which the program knows it."""
+
+    name: str
+    open_name: str
+    max_nbytes: int
+    optional: bool
+
+
+def expected_outputs(result_xml: str) -> tuple[ExpectedOutput, ...]:
+    """The output files that a copy is to bring back, in order."""
+    sizes = {name: int(float(size)) for name, size in _MAX_NBYTES.findall(result_xml)}
+    return tuple(
+        ExpectedOutput(name, open_name, sizes.get(name, 0), "<optional/>" in rest)
+        for name, open_name, rest in _FILE_REF.findall(result_xml)
+    )
+
+
+def input_names(workunit_xml: str) -> tuple[str, ...]:
+    """The physical names of a job's inputs."""
+    return tuple(name for name, _, _ in _FILE_REF.findall(workunit_xml))
