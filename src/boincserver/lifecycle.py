@@ -1,0 +1,494 @@
+"""The life of a job, as pure functions on frozen records: BOINC's rules, with `now` passed in and nothing touched.
+
+    UNSENT ──send──> IN_PROGRESS ──report──> OVER(SUCCESS | CLIENT_ERROR)
+       │                  └─deadline, detach─> OVER(NO_REPLY | CLIENT_DETACHED) ──late report──> OVER(SUCCESS | ...)
+       └─job settled─> OVER(DIDNT_NEED)
+
+    enough successes ──> need_validate ──> canonical result, or one copy more
+    canonical result or error ──> assimilate READY ──> DONE ──> files READY ──> DONE
+
+A job is a workunit with its results. Each function takes a job and returns the job as it is after the event; the
+caller writes down what differs. `transition` is what the official server's transitioner does, `settle` repeats it
+with validation in between until nothing changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from boincserver.states import (
+    NEVER,
+    AssimilateState,
+    ClientState,
+    ErrorMask,
+    ExitStatus,
+    FileDeleteState,
+    Outcome,
+    ServerState,
+    ValidateState,
+)
+
+__all__ = [
+    "Job",
+    "Report",
+    "Result",
+    "Verdict",
+    "Workunit",
+    "apply_verdict",
+    "assimilated",
+    "cancel",
+    "detach",
+    "files_deleted",
+    "is_over",
+    "report",
+    "send",
+    "settle",
+    "transition",
+    "viable",
+]
+
+_DAY: Final = 86400
+_RETRY_VALIDATION: Final = 6 * 3600
+_SAFETY_NET: Final = 10 * _DAY
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One copy of a job; `id` is 0 until it is in the database."""
+
+    id: int
+    name: str
+    server_state: int = ServerState.UNSENT
+    outcome: int = Outcome.INIT
+    validate_state: int = ValidateState.INIT
+    file_delete_state: int = FileDeleteState.INIT
+    client_state: int = ClientState.NEW
+    exit_status: int = 0
+    hostid: int = 0
+    userid: int = 0
+    sent_time: int = 0
+    report_deadline: int = 0
+    received_time: int = 0
+    app_version_id: int = 0
+    app_version_num: int = 0
+    priority: int = 0
+    cpu_time: float = 0.0
+    elapsed_time: float = 0.0
+    granted_credit: float = 0.0
+
+    @property
+    def is_success(self) -> bool:
+        """Reported as a success and not found wrong."""
+        return self.outcome == Outcome.SUCCESS and self.validate_state != ValidateState.INVALID
+
+
+@dataclass(frozen=True, slots=True)
+class Workunit:
+    """A job's own row, as far as its life goes."""
+
+    id: int
+    name: str
+    appid: int = 0
+    batch: int = 0
+    create_time: int = 0
+    transition_time: int = NEVER
+    delay_bound: int = 7 * _DAY
+    min_quorum: int = 1
+    target_nresults: int = 1
+    max_error_results: int = 3
+    max_total_results: int = 10
+    max_success_results: int = 6
+    priority: int = 0
+    need_validate: int = 0
+    canonical_resultid: int = 0
+    canonical_credit: float = 0.0
+    error_mask: int = ErrorMask.NONE
+    assimilate_state: int = AssimilateState.INIT
+    file_delete_state: int = FileDeleteState.INIT
+    hr_class: int = 0
+    app_version_id: int = 0
+    rsc_fpops_est: float = 3.6e12
+    rsc_fpops_bound: float = 8.64e13
+    rsc_memory_bound: float = 5e8
+    rsc_disk_bound: float = 1e9
+    result_template_file: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A workunit and all its results. `held`: somebody has yet to fetch the outputs, so they stay."""
+
+    workunit: Workunit
+    results: tuple[Result, ...] = ()
+    held: bool = False
+
+    def result(self, name: str) -> Result | None:
+        """The result of that name."""
+        return next((result for result in self.results if result.name == name), None)
+
+    def with_result(self, changed: Result) -> Job:
+        """The job with this result in the place of the one of its name."""
+        return replace(self, results=tuple(changed if r.name == changed.name else r for r in self.results))
+
+    def with_workunit(self, **changes: object) -> Job:
+        """The job with a changed workunit."""
+        return replace(self, workunit=replace(self.workunit, **changes))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a host says of a result, as far as its life goes. `usable`: all outputs are here, whole."""
+
+    client_state: int
+    exit_status: int
+    cpu_time: float = 0.0
+    elapsed_time: float = 0.0
+    app_version_num: int = 0
+    usable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a validator says of the results of a job, by result id.
+
+    `invalid` could not be right by themselves; `canonical` is 0 where no quorum agrees; `retry`: ask again later.
+    """
+
+    canonical: int = 0
+    valid: frozenset[int] = frozenset()
+    disagree: frozenset[int] = frozenset()
+    invalid: frozenset[int] = frozenset()
+    retry: bool = False
+    credit: Mapping[int, float] = field(default_factory=dict)
+
+
+def is_over(workunit: Workunit) -> bool:
+    """True once the job has its canonical result or its error."""
+    return bool(workunit.canonical_resultid or workunit.error_mask)
+
+
+# --- events --------------------------------------------------------------------------------------------------------
+
+
+def send(job: Job, name: str, now: int, *, hostid: int, userid: int, version: tuple[int, int], grace: int = 0) -> Job:
+    """The copy goes to a host; `version` is the application version's id and number."""
+    result = job.result(name)
+    if result is None or result.server_state != ServerState.UNSENT:
+        return job
+    deadline = now + job.workunit.delay_bound
+    sent = replace(
+        result,
+        server_state=ServerState.IN_PROGRESS,
+        hostid=hostid,
+        userid=userid,
+        sent_time=now,
+        report_deadline=deadline,
+        app_version_id=version[0],
+        app_version_num=version[1],
+    )
+    transition_time = min(job.workunit.transition_time, deadline + grace)
+    return job.with_result(sent).with_workunit(transition_time=transition_time)
+
+
+def may_be_reported(result: Result) -> bool:
+    """True while a report changes something: in progress, or given up too early."""
+    late = result.server_state == ServerState.OVER and result.outcome in (Outcome.NO_REPLY, Outcome.CLIENT_DETACHED)
+    return result.server_state == ServerState.IN_PROGRESS or late
+
+
+def report(job: Job, name: str, report: Report, now: int) -> Job:
+    """A host brings a result back. A report of a result that is over already changes nothing."""
+    result = job.result(name)
+    if result is None or not may_be_reported(result):
+        return job
+    success = report.client_state == ClientState.UPLOADED and report.exit_status == 0
+    elapsed = min(report.elapsed_time, max(0, now - result.sent_time)) if result.sent_time else report.elapsed_time
+    back = replace(
+        result,
+        server_state=ServerState.OVER,
+        client_state=report.client_state,
+        exit_status=report.exit_status,
+        received_time=now,
+        cpu_time=report.cpu_time,
+        elapsed_time=elapsed,
+        app_version_num=report.app_version_num or result.app_version_num,
+    )
+    if not success:
+        back = replace(back, outcome=Outcome.CLIENT_ERROR, validate_state=ValidateState.INVALID)
+    elif not report.usable:
+        back = replace(back, outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
+    else:
+        back = replace(back, outcome=Outcome.SUCCESS)
+    return job.with_result(back)
+
+
+def detach(job: Job, name: str, now: int) -> Job:
+    """The host no longer knows of this copy and never will."""
+    result = job.result(name)
+    if result is None or result.server_state != ServerState.IN_PROGRESS:
+        return job
+    return job.with_result(
+        replace(result, server_state=ServerState.OVER, outcome=Outcome.CLIENT_DETACHED, received_time=now)
+    )
+
+
+def cancel(job: Job) -> Job:
+    """The submitter does not want it any more; what has an outcome already keeps it."""
+    if is_over(job.workunit):
+        return job
+    return job.with_workunit(error_mask=job.workunit.error_mask | ErrorMask.CANCELLED)
+
+
+def assimilated(job: Job, *, held: bool = False) -> Job:
+    """The outcome was handed over."""
+    return replace(job.with_workunit(assimilate_state=AssimilateState.DONE), held=held)
+
+
+def released(job: Job) -> Job:
+    """Whoever was to fetch the outputs has them."""
+    return replace(job, held=False)
+
+
+def files_deleted(job: Job) -> Job:
+    """Everything that was READY for deletion is gone."""
+    gone = FileDeleteState.DONE
+    results = tuple(
+        replace(r, file_delete_state=gone) if r.file_delete_state == FileDeleteState.READY else r for r in job.results
+    )
+    if job.workunit.file_delete_state == FileDeleteState.READY:
+        job = job.with_workunit(file_delete_state=gone)
+    return replace(job, results=results)
+
+
+# --- the transitioner ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Counts:
+    """How many copies are where."""
+
+    unsent: int
+    in_progress: int
+    success: int
+    errors: int
+    couldnt_send: int
+    to_check: int
+
+
+def _count(job: Job) -> _Counts:
+    unsent = in_progress = success = errors = couldnt_send = to_check = 0
+    for result in job.results:
+        if result.server_state == ServerState.UNSENT:
+            unsent += 1
+        elif result.server_state == ServerState.IN_PROGRESS:
+            in_progress += 1
+        elif result.is_success:
+            success += 1
+            to_check += result.validate_state == ValidateState.INIT
+        elif result.outcome == Outcome.COULDNT_SEND:
+            couldnt_send += 1
+        elif result.outcome in (Outcome.SUCCESS, Outcome.VALIDATE_ERROR) or _is_host_error(result):
+            errors += 1
+    return _Counts(unsent, in_progress, success, errors, couldnt_send, to_check)
+
+
+def _is_host_error(result: Result) -> bool:
+    # Whoever aborts a job by hand says nothing about the job.
+    return result.outcome == Outcome.CLIENT_ERROR and result.exit_status != ExitStatus.ABORTED_VIA_GUI
+
+
+def transition(job: Job, now: int, *, grace: int = 0) -> Job:
+    """Draw every conclusion that follows from the states of the results and the time."""
+    job = _time_out(job, now, grace)
+    counts = _count(job)
+    job = _error_limits(job, counts)
+    job = _create_copies(job, counts)
+    if job.workunit.error_mask:
+        job = _give_up(job)
+    job = _mark_for_validation(job)
+    if is_over(job.workunit):
+        job = _close(job)
+    return job.with_workunit(transition_time=_next_time(job, now, grace))
+
+
+def _time_out(job: Job, now: int, grace: int) -> Job:
+    results = tuple(
+        replace(r, server_state=ServerState.OVER, outcome=Outcome.NO_REPLY)
+        if r.server_state == ServerState.IN_PROGRESS and r.report_deadline + grace <= now
+        else r
+        for r in job.results
+    )
+    return job if results == job.results else replace(job, results=results)
+
+
+def _error_limits(job: Job, counts: _Counts) -> Job:
+    workunit = job.workunit
+    if is_over(workunit):
+        return job
+    mask = workunit.error_mask
+    if counts.errors > workunit.max_error_results:
+        mask |= ErrorMask.TOO_MANY_ERROR_RESULTS
+    if counts.couldnt_send:
+        mask |= ErrorMask.COULDNT_SEND_RESULT
+    if len(job.results) >= workunit.max_total_results and _missing(workunit, counts) > 0:
+        mask |= ErrorMask.TOO_MANY_TOTAL_RESULTS
+    return job.with_workunit(error_mask=mask) if mask != workunit.error_mask else job
+
+
+def _missing(workunit: Workunit, counts: _Counts) -> int:
+    return workunit.target_nresults - counts.unsent - counts.in_progress - counts.success
+
+
+def _create_copies(job: Job, counts: _Counts) -> Job:
+    workunit = job.workunit
+    missing = min(_missing(workunit, counts), workunit.max_total_results - len(job.results))
+    if missing <= 0 or is_over(workunit):
+        return job
+    first = 1 + max((int(r.name.rpartition("_")[2]) for r in job.results), default=-1)
+    created = tuple(
+        Result(id=0, name=f"{workunit.name}_{first + n}", priority=workunit.priority) for n in range(missing)
+    )
+    return replace(job, results=job.results + created)
+
+
+def _give_up(job: Job) -> Job:
+    """An error ends the job: nothing more is checked."""
+    undecided = (ValidateState.INIT, ValidateState.INCONCLUSIVE)
+    results = tuple(
+        replace(r, validate_state=ValidateState.NO_CHECK)
+        if r.outcome == Outcome.SUCCESS and r.validate_state in undecided
+        else r
+        for r in job.results
+    )
+    job = replace(job, results=results)
+    return job.with_workunit(need_validate=0) if job.workunit.need_validate else job
+
+
+def _mark_for_validation(job: Job) -> Job:
+    workunit = job.workunit
+    if workunit.error_mask:
+        return job
+    to_check = [r for r in job.results if r.is_success and r.validate_state == ValidateState.INIT]
+    if not to_check:
+        return job
+    canonical = next((r for r in job.results if r.id and r.id == workunit.canonical_resultid), None)
+    if canonical is not None and canonical.file_delete_state != FileDeleteState.INIT:
+        late = {r.name: replace(r, validate_state=ValidateState.TOO_LATE) for r in to_check}
+        return replace(job, results=tuple(late.get(r.name, r) for r in job.results))
+    successes = sum(r.is_success for r in job.results)
+    if canonical is not None or successes >= workunit.min_quorum:
+        return job.with_workunit(need_validate=1)
+    return job
+
+
+def _close(job: Job) -> Job:
+    """The job is settled: unsent copies are not needed, the outcome is to be handed over, files may go."""
+    results = tuple(
+        replace(r, server_state=ServerState.OVER, outcome=Outcome.DIDNT_NEED)
+        if r.server_state == ServerState.UNSENT
+        else r
+        for r in job.results
+    )
+    job = replace(job, results=results)
+    if job.workunit.assimilate_state == AssimilateState.INIT:
+        job = job.with_workunit(assimilate_state=AssimilateState.READY)
+    if job.workunit.assimilate_state == AssimilateState.DONE and not job.held:
+        job = _mark_files(job)
+    return job
+
+
+def _mark_files(job: Job) -> Job:
+    """Inputs go when no copy can want them; outputs when nobody can want to look at them or compare with them."""
+    undecided = (ValidateState.INIT, ValidateState.INCONCLUSIVE)
+    all_over = all(r.server_state == ServerState.OVER for r in job.results)
+    all_checked = all_over and not any(
+        r.outcome == Outcome.SUCCESS and r.validate_state in undecided for r in job.results
+    )
+
+    def may_go(result: Result) -> bool:
+        if result.server_state != ServerState.OVER or result.file_delete_state != FileDeleteState.INIT:
+            return False
+        if result.id == job.workunit.canonical_resultid:
+            return all_checked
+        return result.outcome != Outcome.SUCCESS or result.validate_state not in undecided
+
+    results = tuple(replace(r, file_delete_state=FileDeleteState.READY) if may_go(r) else r for r in job.results)
+    job = replace(job, results=results)
+    if all_checked and job.workunit.file_delete_state == FileDeleteState.INIT:
+        job = job.with_workunit(file_delete_state=FileDeleteState.READY)
+    return job
+
+
+def _next_time(job: Job, now: int, grace: int) -> int:
+    times = [r.report_deadline + grace for r in job.results if r.server_state == ServerState.IN_PROGRESS]
+    if not is_over(job.workunit):
+        waits_for_retry = job.workunit.need_validate and now < job.workunit.transition_time < NEVER
+        if waits_for_retry:
+            times.append(job.workunit.transition_time)
+        times.append(now + max(_SAFETY_NET, job.workunit.delay_bound * 3 // 2))
+    return min(min(times, default=NEVER), NEVER)
+
+
+# --- validation ----------------------------------------------------------------------------------------------------
+
+
+def viable(job: Job) -> tuple[Result, ...]:
+    """The results that a validator is to look at: with a canonical result, this and those not yet compared to it."""
+    successes = [r for r in job.results if r.is_success]
+    canonical = job.workunit.canonical_resultid
+    if not canonical:
+        return tuple(r for r in successes if r.validate_state in (ValidateState.INIT, ValidateState.INCONCLUSIVE))
+    undecided = (ValidateState.INIT, ValidateState.INCONCLUSIVE)
+    return tuple(r for r in successes if r.id == canonical or r.validate_state in undecided)
+
+
+def apply_verdict(job: Job, verdict: Verdict, now: int) -> Job:
+    """Write a validator's verdict into the job."""
+    workunit = job.workunit
+    if verdict.retry:
+        return job.with_workunit(need_validate=0, transition_time=now + _RETRY_VALIDATION)
+    canonical = workunit.canonical_resultid or verdict.canonical
+    results = tuple(_judged(result, verdict, bool(canonical)) for result in job.results)
+    credit = verdict.credit.get(canonical, workunit.canonical_credit)
+    job = replace(job, results=results).with_workunit(
+        need_validate=0, canonical_resultid=canonical, canonical_credit=credit
+    )
+    return job if canonical else _one_more(job)
+
+
+def _judged(result: Result, verdict: Verdict, decided: bool) -> Result:
+    if result.id in verdict.invalid:
+        return replace(result, outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
+    if result.id in verdict.valid:
+        granted = verdict.credit.get(result.id, result.granted_credit)
+        return replace(result, validate_state=ValidateState.VALID, granted_credit=granted)
+    if result.id in verdict.disagree:
+        state = ValidateState.INVALID if decided else ValidateState.INCONCLUSIVE
+        return replace(result, validate_state=state)
+    return result
+
+
+def _one_more(job: Job) -> Job:
+    """No quorum agrees: one copy more, unless there are too many that differ."""
+    workunit = job.workunit
+    undecided = len(viable(job))
+    if undecided > workunit.max_success_results:
+        return job.with_workunit(error_mask=workunit.error_mask | ErrorMask.TOO_MANY_SUCCESS_RESULTS)
+    if undecided >= workunit.target_nresults:
+        return job.with_workunit(target_nresults=undecided + 1)
+    return job
+
+
+def settle(job: Job, now: int, *, judge: Callable[[Job], Verdict] | None = None, grace: int = 0) -> Job:
+    """Transition, and validate where that can be done on the spot, until nothing changes."""
+    # Each round decides at least one result or creates one, and both are limited; the bound is for a broken judge.
+    for _ in range(2 * job.workunit.max_total_results + 8):
+        after = transition(job, now, grace=grace)
+        if after.workunit.need_validate and judge is not None:
+            after = apply_verdict(after, judge(after), now)
+        if after == job:
+            return job
+        job = after
+    return job
