@@ -1,0 +1,97 @@
+"""project.toml: everything that an operator can set, in one file, each setting with its default."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from boincserver.errors import ConfigError
+
+__all__ = ["AccountsConfig", "Config", "JobsConfig", "load", "render"]
+
+
+def _setting(default: Any, meaning: str) -> Any:
+    return field(default=default, metadata={"meaning": meaning})
+
+
+@dataclass(frozen=True, slots=True)
+class AccountsConfig:
+    """[accounts]"""
+
+    creation: str = _setting("closed", "who may create accounts: open (anybody), closed (only the operator)")
+    min_passwd_length: int = _setting(6, "fewest characters of a password")
+
+
+@dataclass(frozen=True, slots=True)
+class JobsConfig:
+    """[jobs]"""
+
+    max_per_request: int = _setting(10, "most jobs sent to a host in one reply, for each of its CPUs")
+    max_in_progress: int = _setting(100, "most jobs that a host may hold at a time, for each of its CPUs")
+    one_result_per_user: bool = _setting(True, "copies of a job go to different users; if false, to different hosts")
+    retry_elsewhere: int = _setting(20, "seconds for which a copy that failed is kept for other hosts")
+    report_grace_period: int = _setting(0, "seconds after a deadline before a copy is given up")
+    resend_lost_results: bool = _setting(True, "send again what a client was sent and does not know of")
+    feeder_size: int = _setting(10_000, "unsent copies held in memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file."""
+
+    name: str = _setting("BOINC project", "what volunteers see")
+    url: str = _setting("", "the project's URL; for ever, since clients know the project by it")
+    listen: str = _setting("", "address:port to listen on")
+    database: str = _setting("", "SQLAlchemy URL; empty: database.sqlite3 in this folder")
+    proxies: int = _setting(0, "how many trusted proxies stand in front and add X-Forwarded-For")
+    accounts: AccountsConfig = field(default_factory=AccountsConfig)
+    jobs: JobsConfig = field(default_factory=JobsConfig)
+
+
+_TABLES: dict[str, type[Any]] = {"accounts": AccountsConfig, "jobs": JobsConfig}
+
+
+def load(path: Path) -> Config:
+    """Read the file; ConfigError names the setting that is wrong."""
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: {error}") from error
+    tables = {name: _record(kind, document.pop(name, {}), f"{path}: [{name}]") for name, kind in _TABLES.items()}
+    config: Config = _record(Config, {**document, **tables}, str(path))
+    if config.accounts.creation not in ("open", "closed"):
+        raise ConfigError(f"{path}: [accounts] creation must be open or closed, not {config.accounts.creation!r}")
+    return config
+
+
+def _record(kind: type[Any], given: dict[str, Any], where: str) -> Any:
+    known = {item.name: item for item in fields(kind)}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigError(f"{where}: there is no setting {name!r}; there are: {', '.join(known)}")
+        default = known[name].default
+        if default is not MISSING and type(value) is not type(default):
+            raise ConfigError(f"{where}: {name} must be {type(default).__name__}, not {value!r}")
+    return kind(**given)
+
+
+def render(config: Config) -> str:
+    """The file's text: every setting with its meaning."""
+    lines = ["# A BOINC project. Restart `boincserver serve` after a change.", ""]
+    for item in fields(Config):
+        if item.name in _TABLES:
+            lines += ["", f"[{item.name}]"]
+            table = getattr(config, item.name)
+            for setting in fields(table):
+                lines += _lines(setting.name, getattr(table, setting.name), setting.metadata["meaning"])
+        else:
+            lines += _lines(item.name, getattr(config, item.name), item.metadata["meaning"])
+    return "\n".join(lines) + "\n"
+
+
+def _lines(name: str, value: object, meaning: str) -> list[str]:
+    # A JSON string, number or boolean is a TOML one too.
+    return [f"# {meaning}", f"{name} = {json.dumps(value, ensure_ascii=False)}"]

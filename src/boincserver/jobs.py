@@ -1,0 +1,175 @@
+"""Jobs in the database: load one with its results, write down what an event changed.
+
+Every change is a compare-and-swap: a row is updated only if its state columns are still those that were read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Table, bindparam, select
+
+from boincserver import durable
+from boincserver.database import Session, update_where
+from boincserver.errors import BoincServerError
+from boincserver.lifecycle import Job, Result, Workunit
+from boincserver.protocol import documents
+from boincserver.schema import boincserver_outbox as outbox
+from boincserver.schema import result as result_table
+from boincserver.schema import workunit as workunit_table
+
+__all__ = ["Conflict", "Outputs", "load", "load_of_result", "result_row", "save"]
+
+_WORKUNIT: Final = tuple(item.name for item in fields(Workunit))
+_RESULT: Final = tuple(item.name for item in fields(Result))
+_WORKUNIT_GUARD: Final = ("need_validate", "canonical_resultid", "error_mask", "assimilate_state", "file_delete_state")
+_RESULT_GUARD: Final = ("server_state", "outcome", "validate_state", "file_delete_state")
+
+_LOAD_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).where(
+    workunit_table.c.id == bindparam("wuid")
+)
+_LOAD_RESULTS: Final = (
+    select(*(result_table.c[name] for name in _RESULT))
+    .where(result_table.c.workunitid == bindparam("wuid"))
+    .order_by(result_table.c.id)
+)
+_IS_HELD: Final = select(outbox.c.seq).where(outbox.c.workunitid == bindparam("wuid"))
+_WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
+
+
+class Conflict(BoincServerError):
+    """Another process changed the row in the meantime; run the operation again."""
+
+
+def load(db: Session, workunitid: int) -> Job | None:
+    """The job with this workunit id."""
+    row = db.first(_LOAD_WORKUNIT, wuid=workunitid)
+    if row is None:
+        return None
+    results = tuple(Result(*values) for values in db.all(_LOAD_RESULTS, wuid=workunitid))
+    workunit = Workunit(*row)
+    # Only what was assimilated can be held.
+    held = workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunitid) is not None
+    return Job(workunit, results, held)
+
+
+def load_of_result(db: Session, name: str) -> Job | None:
+    """The job to which the result of this name belongs."""
+    workunitid = db.value(_WORKUNIT_OF, result_name=name)
+    return None if workunitid is None else load(db, workunitid)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What outputs copies of jobs are to make: templates on disk, physical names that nobody can guess."""
+
+    folder: Path
+    upload_url: str
+    secret: bytes
+
+    def add(self, text: str) -> str:
+        """Keep a template; returns its name."""
+        name = f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.xml"
+        path = self.folder / name
+        if not path.exists():
+            durable.write_new(path, text.encode())
+            durable.sync([path])
+        return name
+
+    def document(self, template: str, result_name: str) -> str:
+        """The outputs of one copy, for the client."""
+        text = _template(self.folder / template) if template else "<result>\n</result>\n"
+        return documents.result_document(text, self.prefix(result_name), self.upload_url)
+
+    def prefix(self, result_name: str) -> str:
+        """How the names of a copy's output files begin."""
+        token = hmac.new(self.secret, result_name.encode(), hashlib.sha256).hexdigest()[:24]
+        return f"{result_name}_r{token}"
+
+    def result_of(self, file_name: str) -> str | None:
+        """The copy whose output has this name; None for a name that this project never gave."""
+        prefix, _, number = file_name.rpartition("_")
+        result_name, _, _ = prefix.rpartition("_r")
+        if not number.isdecimal() or not result_name:
+            return None
+        return result_name if hmac.compare_digest(self.prefix(result_name), prefix) else None
+
+
+@lru_cache(maxsize=256)
+def _template(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+def save(
+    db: Session,
+    before: Job,
+    after: Job,
+    now: int,
+    *,
+    outputs: Outputs,
+    extra: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Job:
+    """Write down what differs; `extra` are further columns of results by name. Returns the job with all its ids."""
+    old = {result.name: result for result in before.results}
+    results = []
+    for result in after.results:
+        more = extra.get(result.name, {}) if extra else {}
+        was = old.get(result.name)
+        if was is None:
+            results.append(_insert_result(db, after.workunit, result, now, outputs))
+            continue
+        if was != result or more:
+            _update(db, result_table, was, result, _RESULT, _RESULT_GUARD, more)
+        results.append(result)
+    if before.workunit != after.workunit:
+        _update(db, workunit_table, before.workunit, after.workunit, _WORKUNIT, _WORKUNIT_GUARD, {})
+    return replace(after, results=tuple(results))
+
+
+def _insert_result(db: Session, workunit: Workunit, result: Result, now: int, outputs: Outputs) -> Result:
+    document = outputs.document(workunit.result_template_file, result.name)
+    return replace(result, id=db.insert(result_table, **result_row(workunit, result, now, document)))
+
+
+def result_row(workunit: Workunit, result: Result, now: int, document: str) -> dict[str, Any]:
+    """The columns of a new copy."""
+    return {
+        "create_time": now,
+        "workunitid": workunit.id,
+        "server_state": int(result.server_state),
+        "outcome": int(result.outcome),
+        "name": result.name,
+        "xml_doc_in": document,
+        "batch": workunit.batch,
+        "appid": workunit.appid,
+        "priority": result.priority,
+    }
+
+
+def _update(
+    db: Session,
+    table: Table,
+    was: Any,
+    now: Any,
+    columns: tuple[str, ...],
+    guard: tuple[str, ...],
+    more: Mapping[str, Any],
+) -> None:
+    changes = {name: value for name in columns if (value := getattr(now, name)) != getattr(was, name)}
+    changes.update(more)
+    statement = update_where(table, tuple(changes), ("id", *guard))
+    conditions = {f"was_{name}": _plain(getattr(was, name)) for name in guard}
+    count = db.run(statement, was_id=was.id, **conditions, **{name: _plain(value) for name, value in changes.items()})
+    if count != 1:
+        raise Conflict(f"{table.name} {was.name} changed meanwhile")
+
+
+def _plain(value: Any) -> Any:
+    """Numbers as the driver knows them, not enums."""
+    return int(value) if isinstance(value, int) else value

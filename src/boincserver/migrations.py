@@ -1,0 +1,51 @@
+"""Numbered migrations: each brings a database from the version before it to its own number.
+
+Version 1 is the schema as `schema.metadata` draws it. A later change of the schema appends a function here and never
+edits one that was released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, Engine, inspect, select
+
+from boincserver import schema
+from boincserver.errors import SchemaError
+
+__all__ = ["LATEST", "migrate", "version_of"]
+
+
+def _create(connection: Connection) -> None:
+    schema.metadata.create_all(connection)
+    connection.execute(schema.boincserver_meta.insert().values(name="schema_version", value="0"))
+
+
+MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create,)
+LATEST: Final = len(MIGRATIONS)
+
+
+def version_of(connection: Connection) -> int:
+    """The number of the last migration that this database has seen; 0 if it is empty."""
+    if not inspect(connection).has_table(schema.boincserver_meta.name):
+        return 0
+    meta = schema.boincserver_meta
+    value = connection.scalar(select(meta.c.value).where(meta.c.name == "schema_version"))
+    return int(value or 0)
+
+
+def migrate(engine: Engine) -> int:
+    """Bring the database up to date, one transaction per step; returns its version."""
+    meta = schema.boincserver_meta
+    with engine.connect() as connection:
+        version = version_of(connection)
+    if version > LATEST:
+        raise SchemaError(
+            f"the database has schema version {version}, this program knows {LATEST}; use the newer boincserver"
+        )
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        with engine.begin() as connection:
+            step(connection)
+            connection.execute(meta.update().where(meta.c.name == "schema_version").values(value=str(number)))
+    return LATEST
