@@ -1,0 +1,121 @@
+"""Accounts: create, look up, authenticate.
+
+Passwords reach the server as the client's MD5 of password and address; that is hashed again with argon2id, in the form
+that PHP's `password_verify` reads, so the official server's pages accept it too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Any, Final
+
+import argon2
+
+from boincserver.database import Session
+from boincserver.errors import AccountError
+from boincserver.protocol import account as protocol
+from boincserver.schema import user as user_table
+
+__all__ = ["User", "authenticate", "create", "find_by_email", "hash_password", "verify_password"]
+
+_COLUMNS: Final = (
+    "id", "authenticator", "email_addr", "name", "cross_project_id", "passwd_hash", "total_credit", "expavg_credit",
+    "teamid",
+)  # fmt: skip
+_EMAIL: Final = re.compile(r"[^\s@<>&\"'\x00-\x1f]+@[^\s@<>&\"'\x00-\x1f]+")
+_WEAK: Final = re.compile(r"(\d{1,10})_([0-9a-f]{32})")
+_HASHER: Final = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An account."""
+
+    id: int
+    authenticator: str
+    email_addr: str
+    name: str
+    cross_project_id: str
+    passwd_hash: str
+    total_credit: float = 0.0
+    expavg_credit: float = 0.0
+    teamid: int = 0
+
+    @property
+    def email_hash(self) -> str:
+        """How other projects know the address without knowing it."""
+        return hashlib.md5(self.email_addr.encode()).hexdigest()
+
+    @property
+    def weak_authenticator(self) -> str:
+        """A key that lets computers join and nothing else."""
+        return f"{self.id}_{hashlib.md5((self.authenticator + self.passwd_hash).encode()).hexdigest()}"
+
+
+def authenticate(db: Session, authenticator: str) -> User | None:
+    """The account with this key, strong or weak."""
+    if not authenticator:
+        return None
+    row = db.get(user_table, _COLUMNS, authenticator=authenticator)
+    if row is not None:
+        return User(*row)
+    weak = _WEAK.fullmatch(authenticator)
+    if weak is None or int(weak.group(1)) >= 2**31:
+        return None
+    row = db.get(user_table, _COLUMNS, id=int(weak.group(1)))
+    user = User(*row) if row else None
+    return user if user and hmac.compare_digest(user.weak_authenticator, authenticator) else None
+
+
+def find_by_email(db: Session, email: str) -> User | None:
+    """The account with this address."""
+    row = db.get(user_table, _COLUMNS, email_addr=email.strip().lower())
+    return User(*row) if row else None
+
+
+def hash_password(passwd_hash: str) -> str:
+    """What is stored of a client's password hash; takes a good part of 100 ms on purpose."""
+    return _HASHER.hash(passwd_hash)
+
+
+def verify_password(user: User, passwd_hash: str) -> bool:
+    """True if this is the client's hash of the account's password; as slow as `hash_password`."""
+    if hmac.compare_digest(passwd_hash, hashlib.md5((user.authenticator + user.email_addr).encode()).hexdigest()):
+        return True
+    try:
+        return _HASHER.verify(user.passwd_hash, passwd_hash)
+    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
+        return False
+
+
+def checked(email: str, name: str, passwd_hash: str) -> tuple[str, str]:
+    """Address and name as they are stored; AccountError with BOINC's number for what cannot be."""
+    email = email.strip().lower()
+    if len(email) > 254 or not _EMAIL.fullmatch(email):
+        raise AccountError(protocol.BAD_EMAIL, "this is not an e-mail address")
+    if passwd_hash and not re.fullmatch(r"[0-9a-f]{32}", passwd_hash):
+        raise AccountError(protocol.BAD_PASSWORD, "the password did not arrive as the 32 digits that clients send")
+    # A client sends an empty name where the volunteer's has < or & in it.
+    name = " ".join(name.split())[:254] or email.partition("@")[0]
+    if not name.isprintable():
+        raise AccountError(protocol.BAD_USER_NAME, "the name has characters that cannot be shown")
+    return email, name
+
+
+def create(db: Session, email: str, name: str, stored_password: str, now: int) -> User:
+    """A new account; AccountError if there is one with this address. `stored_password` is from `hash_password`."""
+    if find_by_email(db, email) is not None:
+        raise AccountError(protocol.EXISTS, "there is an account with this address and another password")
+    values: dict[str, Any] = {
+        "authenticator": secrets.token_hex(16),
+        "email_addr": email,
+        "name": name,
+        "cross_project_id": secrets.token_hex(16),
+        "passwd_hash": stored_password,
+    }
+    number = db.insert(user_table, create_time=now, **values)
+    return User(id=number, **values)

@@ -1,0 +1,206 @@
+"""The ASGI application that volunteers' clients talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from boincserver import accounts, urls
+from boincserver.errors import AccountError
+from boincserver.protocol import account as account_protocol
+from boincserver.protocol import upload
+from boincserver.protocol.reply import Message, SchedulerReply, format_reply
+from boincserver.protocol.request import SchedulerRequest, is_name, parse_request
+from boincserver.service import Service
+
+__all__ = ["make_app"]
+
+log = logging.getLogger(__name__)
+
+_MAX_REQUEST: Final = 16 << 20
+"""Bytes of a scheduler request; a client with thousands of jobs to report stays far below."""
+_STALL: Final = 60.0
+"""Seconds without a byte after which a request is given up."""
+_XML: Final = "text/xml; charset=utf-8"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+def make_app(service: Service) -> Starlette:
+    """The application of a running project, at the path of its URL."""
+    web = _Web(service)
+    routes = [
+        Route("/", web.master_page),
+        Route("/get_project_config.php", web.project_config),
+        Route("/lookup_account.php", web.lookup_account),
+        Route("/create_account.php", web.create_account),
+        Route("/scheduler", web.scheduler, methods=["POST"]),
+        Route("/file_upload_handler", web.upload, methods=["POST"]),
+        Route("/download/{folder}/{name}", web.download),
+    ]
+    prefix = urls.path_of(service.project.config.url)
+    return Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
+
+
+class _Web:
+    """The handlers."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.config = service.project.config
+        # A password takes a good part of 100 ms of a core on purpose; no more than one at a time.
+        self._hashing = asyncio.Semaphore(1)
+
+    # --- the project and its accounts -------------------------------------------------------------------------------
+
+    async def master_page(self, _request: Request) -> Response:
+        page = account_protocol.master_page(self.config.name, f"{self.config.url}scheduler")
+        return Response(page, media_type="text/html; charset=utf-8")
+
+    async def project_config(self, _request: Request) -> Response:
+        accounts_config = self.config.accounts
+        text = account_protocol.project_config(
+            self.config.name,
+            self.config.url,
+            accounts_config.min_passwd_length,
+            accounts_config.creation != "open",
+            self.service.catalog.platforms,
+        )
+        return Response(text, media_type=_XML)
+
+    async def lookup_account(self, request: Request) -> Response:
+        return await self._account_call(self._look_up, request)
+
+    async def create_account(self, request: Request) -> Response:
+        return await self._account_call(self._create, request)
+
+    async def _account_call(self, call: object, request: Request) -> Response:
+        try:
+            text = await call(request)  # type: ignore[operator]
+        except AccountError as error:
+            text = account_protocol.error_out(error.number, str(error))
+        return Response(text, media_type=_XML)
+
+    async def _look_up(self, request: Request) -> str:
+        query = request.query_params
+        email, passwd_hash = query.get("email_addr", ""), query.get("passwd_hash", "")
+        user = accounts.find_by_email(self.service.database.reader(), email)
+        if user is None:
+            raise AccountError(account_protocol.NOT_FOUND, "there is no account with this address")
+        if not passwd_hash:
+            return account_protocol.account_exists()
+        if not await self._password_is_right(user, passwd_hash):
+            raise AccountError(account_protocol.BAD_PASSWORD, "the password is wrong")
+        return account_protocol.account_out(user.authenticator)
+
+    async def _create(self, request: Request) -> str:
+        query = request.query_params
+        passwd_hash = query.get("passwd_hash", "")
+        email, name = accounts.checked(query.get("email_addr", ""), query.get("user_name", ""), passwd_hash)
+        if not passwd_hash:
+            raise AccountError(account_protocol.BAD_PASSWORD, "an account needs a password")
+        user = accounts.find_by_email(self.service.database.reader(), email)
+        if user is not None:
+            # A client that lost the reply asks again with the same password.
+            if not await self._password_is_right(user, passwd_hash):
+                raise AccountError(account_protocol.EXISTS, "there is an account with this address")
+            return account_protocol.account_out(user.authenticator)
+        if self.config.accounts.creation != "open":
+            raise AccountError(account_protocol.CREATION_DISABLED, "only the operator makes accounts in this project")
+        async with self._hashing:
+            stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
+        now = int(self.service.clock())
+        user = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now))
+        return account_protocol.account_out(user.authenticator)
+
+    async def _password_is_right(self, user: accounts.User, passwd_hash: str) -> bool:
+        async with self._hashing:
+            return await asyncio.to_thread(accounts.verify_password, user, passwd_hash)
+
+    # --- work -------------------------------------------------------------------------------------------------------
+
+    async def scheduler(self, request: Request) -> Response:
+        try:
+            body = await _read(request, _MAX_REQUEST)
+        except (TimeoutError, ClientDisconnect):
+            return PlainTextResponse("the request did not arrive", status_code=408)
+        except _TooLargeError:
+            return PlainTextResponse("the request is too large", status_code=413)
+        parsed = parse_request(body)
+        if not parsed.complete:
+            return Response(format_reply(self._incomplete()), media_type=_XML)
+        await self._read_unknown_outputs(parsed)
+        address = self._address(request)
+        now = self.service.clock()
+        reply = await self.service.writer.run(lambda tx: self.service.scheduler.handle(tx, parsed, address, now))
+        return Response(format_reply(reply), media_type=_XML)
+
+    def _incomplete(self) -> SchedulerReply:
+        message = Message("The project's server received only a part of your computer's request")
+        return SchedulerReply(self.config.name, self.config.url, messages=(message,), request_delay=60)
+
+    async def _read_unknown_outputs(self, parsed: SchedulerRequest) -> None:
+        """Outputs that came before this server started are read here, not in the writer's thread."""
+        uploads = self.service.uploads
+        for result in parsed.results:
+            for file in result.files:
+                if not uploads.knows(file.name) and uploads.is_ours(file.name):
+                    await asyncio.to_thread(uploads.arrived, file.name)
+
+    def _address(self, request: Request) -> str:
+        """The client's address; behind trusted proxies the one that the outermost of them saw."""
+        if self.config.proxies:
+            seen = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
+            if len(seen) >= self.config.proxies:
+                return seen[-self.config.proxies][:254]
+        return request.client.host if request.client else ""
+
+    async def upload(self, request: Request) -> Response:
+        try:
+            reply = await self.service.uploads.handle(_chunks(request))
+        except (TimeoutError, ClientDisconnect):
+            reply = upload.format_reply(upload.TRANSIENT, "the connection was lost")
+        return Response(reply, media_type=_TEXT)
+
+    async def download(self, request: Request) -> Response:
+        name = request.path_params["name"]
+        path = self.service.downloads.path(name) if is_name(name) else None
+        if path is None or not path.is_file():
+            # Never a 5xx: while a download backs off a client asks for no work at all.
+            return PlainTextResponse("no such file", status_code=404)
+        headers = {"cache-control": "public, max-age=31536000, immutable"}
+        return FileResponse(path, media_type="application/octet-stream", headers=headers)
+
+
+class _TooLargeError(Exception):
+    """A body is longer than it may be."""
+
+
+async def _chunks(request: Request) -> AsyncIterator[bytes]:
+    """A body as it comes; TimeoutError when nothing comes for too long."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            async with asyncio.timeout(_STALL):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        if chunk:
+            yield chunk
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for chunk in _chunks(request):
+        size += len(chunk)
+        if size > limit:
+            raise _TooLargeError
+        parts.append(chunk)
+    return b"".join(parts)

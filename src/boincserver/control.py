@@ -1,0 +1,275 @@
+"""The client of a running server's control interface: create jobs, collect outcomes.
+
+>>> control = connect("~/pi-project")                                        # doctest: +SKIP
+>>> control.ensure_app("pi", validator="bitwise")                            # doctest: +SKIP
+>>> batch = control.create_batch("pi", "monday", lease=None)                 # doctest: +SKIP
+>>> control.create_jobs(batch.id, [Job("pi_1", {"in": b"1"}, {"out": 1000})])  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+from boincserver import errors, unix_socket
+from boincserver.errors import ControlError, NotAProject, ServerNotRunning
+from boincserver.framing import Blobs, blob, pack, unpack
+from boincserver.records import (
+    AppFile,
+    AppVersionInfo,
+    Attempt,
+    Batch,
+    HostInfo,
+    Job,
+    JobOutcome,
+    JobState,
+    ServerInfo,
+)
+from boincserver.states import ErrorMask, Outcome, ValidateState
+
+__all__ = [
+    "AppFile",
+    "AppVersionInfo",
+    "Attempt",
+    "Batch",
+    "Control",
+    "HostInfo",
+    "Job",
+    "JobOutcome",
+    "JobState",
+    "ServerInfo",
+    "connect",
+]
+
+_TIMEOUT: Final = 120.0
+_CHUNK: Final = 1 << 20
+_JOBS_PER_CALL: Final = 1000
+
+
+def connect(directory: str | os.PathLike[str]) -> Control:
+    """The control interface of the server that runs this project; raises NotAProject or ServerNotRunning."""
+    path = Path(directory).expanduser().absolute()
+    if not (path / "project.toml").is_file():
+        raise NotAProject(f"{path} is not a project (it has no project.toml); make one: boincserver create {path}")
+    control = Control(path)
+    control.info()
+    return control
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = unix_socket.connect(self._path, self.timeout)
+
+
+class Control:
+    """Calls to a running server; usable from any number of threads."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def __repr__(self) -> str:
+        return f"Control({str(self.directory)!r})"
+
+    # --- the project ------------------------------------------------------------------------------------------------
+
+    def info(self) -> ServerInfo:
+        """What is served."""
+        value = self._call("info")
+        return ServerInfo(**{**value, "apps": tuple(value["apps"])})
+
+    def status(self) -> Mapping[str, Any]:
+        """Counts of jobs and copies, and what each host did."""
+        value: Mapping[str, Any] = self._call("status")
+        return value
+
+    def hosts(self) -> list[HostInfo]:
+        """Every volunteer's computer with what it did."""
+        return [HostInfo(**host) for host in self.status()["hosts"]]
+
+    def create_account(self, email: str, name: str = "", password: str | None = None) -> str:
+        """An account's key; that of the account with this address if there is one."""
+        key: str = self._call("create_account", email=email, name=name, password=password)
+        return key
+
+    # --- applications and files -------------------------------------------------------------------------------------
+
+    def ensure_app(self, name: str, *, validator: str = "bitwise", user_friendly_name: str = "") -> None:
+        """Have an application whose results this validator compares."""
+        self._call("ensure_app", name=name, validator=validator, user_friendly_name=user_friendly_name)
+
+    def ensure_app_version(
+        self,
+        app: str,
+        platform: str,
+        version_num: int | None,
+        files: Sequence[AppFile],
+        *,
+        api_version: str = "7.5.0",
+        plan_class: str = "",
+    ) -> AppVersionInfo:
+        """Have a signed version with exactly these files: the newest one if it has them, else the next number."""
+        described = [
+            {
+                "name": self.put_file(file.path, suffix=_safe_suffix(Path(file.path).name)),
+                "open_name": file.open_name,
+                "main_program": file.main_program,
+                "executable": file.executable or file.main_program,
+                "copy": file.copy,
+            }
+            for file in files
+        ]
+        value = self._call(
+            "ensure_app_version",
+            app=app,
+            platform=platform,
+            version_num=version_num,
+            files=described,
+            api_version=api_version,
+            plan_class=plan_class,
+        )
+        return AppVersionInfo(**value)
+
+    def put_file(self, source: str | os.PathLike[str] | bytes, *, suffix: str = "") -> str:
+        """Keep a file for jobs to use; returns its name, which holds the digest of its content."""
+        if isinstance(source, bytes):
+            name = hashlib.sha256(source).hexdigest()[:40] + suffix
+            return name if self._call("has_file", name=name) else str(self._put(source, len(source), suffix))
+        with Path(source).expanduser().open("rb") as file:
+            name = hashlib.file_digest(file, "sha256").hexdigest()[:40] + suffix
+            if self._call("has_file", name=name):
+                return name
+            file.seek(0)
+            return str(self._put(file, os.fstat(file.fileno()).st_size, suffix))
+
+    def _put(self, body: Any, size: int, suffix: str) -> Any:
+        return self._request("PUT", f"/files?suffix={quote(suffix)}", body, {"Content-Length": str(size)})[0]["value"]
+
+    # --- jobs -------------------------------------------------------------------------------------------------------
+
+    def create_batch(self, app: str, name: str, *, lease: float | None = None) -> Batch:
+        """The batch of this name. With a lease (in seconds) its jobs end when nobody asks for them for so long."""
+        return Batch(**self._call("create_batch", app=app, name=name, lease=lease))
+
+    def create_jobs(self, batch_id: int, jobs: Sequence[Job]) -> int:
+        """Create those whose names are new; returns how many."""
+        created = 0
+        for start in range(0, len(jobs), _JOBS_PER_CALL):
+            blobs = Blobs()
+            described = [_described(job, blobs) for job in jobs[start : start + _JOBS_PER_CALL]]
+            created += self._call("create_jobs", blobs, batch_id=batch_id, jobs=described)
+        return created
+
+    def outcomes(self, batch_id: int, *, after: int = 0, limit: int = 1000, wait: float = 0.0) -> list[JobOutcome]:
+        """Outcomes with numbers above `after`, oldest first; waits up to `wait` seconds for the first."""
+        document, data = self._request(
+            "POST",
+            "/call/outcomes",
+            pack({"batch_id": batch_id, "after": after, "limit": limit, "wait": wait}),
+            timeout=_TIMEOUT + wait,
+        )
+        return [_outcome(item, data) for item in document["value"]]
+
+    def acknowledge(self, batch_id: int, upto_seq: int) -> None:
+        """The outcomes up to this number are kept elsewhere; the server may forget them."""
+        self._call("acknowledge", batch_id=batch_id, upto_seq=upto_seq)
+
+    def renew(self, batch_id: int) -> None:
+        """Keep a batch with a lease alive; every other call about the batch does so too."""
+        self._call("renew", batch_id=batch_id)
+
+    def cancel_jobs(self, batch_id: int, names: Sequence[str] | None = None) -> int:
+        """End these jobs, or all of the batch, also on hosts; returns how many are affected."""
+        count: int = self._call("cancel_jobs", batch_id=batch_id, names=None if names is None else list(names))
+        return count
+
+    def job_states(self, batch_id: int) -> list[JobState]:
+        """Where each job of the batch is."""
+        listed = self._call("job_states", batch_id=batch_id)
+        return [JobState(name, state, tuple(hosts), deadline) for name, state, hosts, deadline in listed]
+
+    # --- the wire ---------------------------------------------------------------------------------------------------
+
+    def _call(self, name: str, blobs: Blobs | None = None, /, **parameters: Any) -> Any:
+        return self._request("POST", f"/call/{name}", pack(parameters, blobs))[0]["value"]
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        headers: Mapping[str, str] | None = None,
+        timeout: float = _TIMEOUT,
+    ) -> tuple[dict[str, Any], memoryview]:
+        # A connection for each call: cheap on a Unix socket, nothing shared between threads, nothing stale after a
+        # restart of the server.
+        connection = _Connection(self.directory / "run" / "control.sock", timeout)
+        try:
+            connection.request(method, path, body, {"Host": "localhost", **(headers or {})})
+            response = connection.getresponse()
+            answer = response.read()
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise ServerNotRunning(
+                f"no server runs for {self.directory}; start it: boincserver serve {self.directory}"
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise ControlError(f"the server of {self.directory} did not answer {path}: {error!r}") from error
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise _error(answer, response.status)
+        return unpack(answer)
+
+
+def _error(answer: bytes, status: int) -> Exception:
+    try:
+        document = json.loads(answer)
+        kind = getattr(errors, document["error"])
+        message = str(document["message"])
+    except (ValueError, KeyError, AttributeError, TypeError):
+        return ControlError(f"the server failed with status {status}; its log says more")
+    return ControlError(message) if kind is errors.AccountError else kind(message)
+
+
+def _safe_suffix(name: str) -> str:
+    """A file's own name as the end of its physical name, for people who look into folders."""
+    kept = "".join(character if character.isalnum() and character.isascii() else "-" for character in name.lower())
+    stem = Path(name).suffix
+    suffix = stem if stem and stem[1:].isalnum() and stem.isascii() else ""
+    return f"_{kept[:40].strip('-')}{suffix[:12]}" if kept.strip("-") else suffix[:12]
+
+
+def _described(job: Job, blobs: Blobs) -> dict[str, Any]:
+    inputs = {
+        open_name: content if isinstance(content, str) else blobs.add(content)
+        for open_name, content in job.inputs.items()
+    }
+    described = asdict(job)
+    described["inputs"] = inputs
+    described["outputs"] = dict(job.outputs)
+    return described
+
+
+def _outcome(item: Mapping[str, Any], data: memoryview) -> JobOutcome:
+    return JobOutcome(
+        item["seq"],
+        item["name"],
+        ErrorMask(item["error_mask"]),
+        {open_name: blob(data, reference) for open_name, reference in item["outputs"].items()},
+        tuple(
+            Attempt(name, host, user, Outcome(outcome), ValidateState(state), *rest)
+            for name, host, user, outcome, state, *rest in item["attempts"]
+        ),
+    )

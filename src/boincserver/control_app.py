@@ -1,0 +1,389 @@
+"""The server's side of the control interface: an ASGI application on a Unix socket that only the operator can open."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from sqlalchemy import bindparam, case, func, select
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from boincserver import accounts, errors, lifecycle
+from boincserver.database import Session
+from boincserver.errors import BoincServerError, UnknownBatch
+from boincserver.framing import Blobs, blob, pack, unpack
+from boincserver.outbox import waiting
+from boincserver.protocol.account import password_hash
+from boincserver.protocol.request import plain_stderr
+from boincserver.records import Job
+from boincserver.schema import batch as batch_table
+from boincserver.schema import host as host_table
+from boincserver.schema import result as result_table
+from boincserver.schema import user as user_table
+from boincserver.schema import workunit as workunit_table
+from boincserver.service import Service
+from boincserver.states import Outcome, ServerState
+from boincserver.submit import StoredAppFile, check_job
+
+__all__ = ["make_control_app", "server_version"]
+
+log = logging.getLogger(__name__)
+
+_JOBS_PER_COMMIT: Final = 250
+_LEASE: Final = 600.0
+_LONGEST_WAIT: Final = 60.0
+
+_OUTCOME_JOB: Final = select(
+    workunit_table.c.name, workunit_table.c.error_mask, workunit_table.c.canonical_resultid
+).where(workunit_table.c.id == bindparam("wuid"))
+_ATTEMPTS: Final = (
+    select(
+        result_table.c.name,
+        result_table.c.hostid,
+        result_table.c.userid,
+        result_table.c.outcome,
+        result_table.c.validate_state,
+        result_table.c.exit_status,
+        result_table.c.stderr_out,
+        result_table.c.elapsed_time,
+        result_table.c.cpu_time,
+        result_table.c.sent_time,
+        result_table.c.received_time,
+        result_table.c.id,
+    )
+    .where(result_table.c.workunitid == bindparam("wuid"), result_table.c.sent_time > 0)
+    .order_by(result_table.c.id)
+)
+_STATES: Final = (
+    select(
+        workunit_table.c.name,
+        workunit_table.c.error_mask,
+        workunit_table.c.canonical_resultid,
+        result_table.c.server_state,
+        result_table.c.hostid,
+        result_table.c.report_deadline,
+    )
+    .join(result_table, result_table.c.workunitid == workunit_table.c.id, isouter=True)
+    .where(workunit_table.c.batch == bindparam("batch"))
+    .order_by(workunit_table.c.id)
+)
+_HOSTS: Final = (
+    select(
+        host_table.c.id,
+        host_table.c.userid,
+        user_table.c.name,
+        host_table.c.domain_name,
+        host_table.c.os_name,
+        host_table.c.p_ncpus,
+        host_table.c.rpc_time,
+    )
+    .join(user_table, user_table.c.id == host_table.c.userid)
+    .order_by(host_table.c.id)
+)
+_PER_HOST: Final = (
+    select(
+        result_table.c.hostid,
+        func.sum(case((result_table.c.server_state == ServerState.IN_PROGRESS, 1), else_=0)),
+        func.sum(case((result_table.c.outcome == Outcome.SUCCESS, 1), else_=0)),
+        func.sum(
+            case(
+                (
+                    result_table.c.outcome.in_(
+                        [int(Outcome.CLIENT_ERROR), int(Outcome.NO_REPLY), int(Outcome.VALIDATE_ERROR)]
+                    ),
+                    1,
+                ),
+                else_=0,
+            )
+        ),
+    )
+    .where(result_table.c.hostid > 0)
+    .group_by(result_table.c.hostid)
+)
+_BY_STATE: Final = select(result_table.c.server_state, func.count()).group_by(result_table.c.server_state)
+_WORKUNITS: Final = select(
+    func.count(),
+    func.sum(case((workunit_table.c.canonical_resultid > 0, 1), else_=0)),
+    func.sum(case((workunit_table.c.error_mask > 0, 1), else_=0)),
+)
+
+
+def server_version() -> str:
+    """This program's version."""
+    try:
+        return version("pymw-grid")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def make_control_app(service: Service) -> Starlette:
+    """The control interface of a running project."""
+    control = _Control(service)
+    calls = {
+        name.removeprefix("call_"): method
+        for name, method in inspect.getmembers(control, inspect.iscoroutinefunction)
+        if name.startswith("call_")
+    }
+
+    async def dispatch(request: Request) -> Response:
+        call = calls.get(request.path_params["name"])
+        if call is None:
+            return _failure(BoincServerError(f"there is no call {request.path_params['name']!r}"), 404)
+        return await _answer(call, request)
+
+    return Starlette(
+        routes=[
+            Route("/files", control.put_file, methods=["PUT"]),
+            Route("/call/{name}", dispatch, methods=["POST"]),
+        ]
+    )
+
+
+async def _answer(call: Callable[..., Awaitable[Any]], request: Request) -> Response:
+    try:
+        document, data = unpack(await request.body())
+        answer = await call(data, **document)
+    except (BoincServerError, TypeError, ValueError, KeyError) as error:
+        return _failure(error, 400)
+    body = answer if isinstance(answer, bytes) else pack({"value": answer})
+    return Response(body, media_type="application/octet-stream")
+
+
+def _failure(error: Exception, status: int) -> Response:
+    known = isinstance(error, BoincServerError) and type(error).__name__ in errors.__all__
+    document = {"error": type(error).__name__ if known else "ControlError", "message": str(error) or repr(error)}
+    return Response(json.dumps(document), status_code=status, media_type="application/json")
+
+
+class _Control:
+    """The calls; their parameters are those of `control.Control`."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.submitter = service.submitter
+        self.writer = service.writer
+
+    @property
+    def now(self) -> int:
+        return int(self.service.clock())
+
+    @property
+    def reader(self) -> Session:
+        return self.service.database.reader()
+
+    async def put_file(self, request: Request) -> Response:
+        suffix = request.query_params.get("suffix", "")
+        try:
+            with self.service.downloads.incoming(suffix) as incoming:
+                async for chunk in request.stream():
+                    incoming.write(chunk)
+                stored = await asyncio.to_thread(incoming.finish)
+            await self.writer.run(lambda tx: self.submitter.record(tx, [(stored, True)], self.now))
+        except (ValueError, OSError) as error:
+            return _failure(BoincServerError(str(error)), 400)
+        return Response(pack({"value": stored.name}))
+
+    async def call_has_file(self, _data: memoryview, name: str) -> bool:
+        if not self.service.downloads.path(name).exists():
+            return False
+        try:
+            stored = self.submitter.stored(self.reader, name)
+        except BoincServerError:
+            return False
+        await self.writer.run(lambda tx: self.submitter.record(tx, [(stored, True)], self.now))
+        return True
+
+    async def call_info(self, _data: memoryview) -> Mapping[str, Any]:
+        config = self.service.project.config
+        return {
+            "name": config.name,
+            "url": config.url,
+            "server_version": server_version(),
+            "apps": sorted(app.name for app in self.service.catalog.apps.values()),
+            "directory": str(self.service.project.directory),
+        }
+
+    async def call_create_account(self, _data: memoryview, email: str, name: str, password: str | None = None) -> str:
+        stored = ""
+        if password is not None:
+            passwd_hash = password_hash(email.strip(), password)
+            stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
+        email, name = accounts.checked(email, name, "")
+        known = accounts.find_by_email(self.reader, email)
+        if known is not None:
+            return known.authenticator
+        return (await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now))).authenticator
+
+    async def call_ensure_app(self, _data: memoryview, name: str, validator: str, user_friendly_name: str) -> None:
+        await self.writer.run(lambda tx: self.submitter.ensure_app(tx, name, validator, user_friendly_name, self.now))
+
+    async def call_ensure_app_version(
+        self,
+        _data: memoryview,
+        app: str,
+        platform: str,
+        version_num: int | None,
+        files: list[dict[str, Any]],
+        api_version: str,
+        plan_class: str,
+    ) -> Mapping[str, Any]:
+        stored = [StoredAppFile(**file) for file in files]
+        return asdict(
+            await self.writer.run(
+                lambda tx: self.submitter.ensure_app_version(
+                    tx, app, platform, version_num, stored, api_version, plan_class, self.now
+                )
+            )
+        )
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    async def call_create_batch(self, _data: memoryview, app: str, name: str, lease: float | None) -> Mapping[str, Any]:
+        number = await self.writer.run(lambda tx: self.submitter.create_batch(tx, app, name, lease, self.now))
+        self.service.work_expected()
+        return {"id": number, "name": name, "app": app}
+
+    async def call_renew(self, _data: memoryview, batch_id: int) -> None:
+        self.submitter.batch_app(self.reader, batch_id)
+        await self._seen(batch_id)
+
+    async def _seen(self, batch_id: int) -> None:
+        """The submitter is there: its lease begins anew, and hosts are to come back soon."""
+        self.service.work_expected()
+        row = self.reader.get(batch_table, ("expire_time",), id=batch_id)
+        if row is None:
+            raise UnknownBatch(f"there is no batch {batch_id}")
+        # Not with every call: a lease that has most of its time left can wait.
+        if row[0] and row[0] < self.now + 0.8 * _LEASE:
+            await self.writer.run(lambda tx: self.submitter.renew(tx, batch_id, _LEASE, self.now))
+
+    async def call_create_jobs(self, data: memoryview, batch_id: int, jobs: list[dict[str, Any]]) -> int:
+        wanted = [_job(described, data) for described in jobs]
+        for job in wanted:
+            check_job(job)
+        await self._seen(batch_id)
+        created = 0
+        for start in range(0, len(wanted), _JOBS_PER_COMMIT):
+            part = wanted[start : start + _JOBS_PER_COMMIT]
+            created += await self.writer.run(
+                lambda tx, part=part: self.submitter.create_jobs(tx, batch_id, part, self.now)  # type: ignore[misc]
+            )
+        return created
+
+    async def call_outcomes(self, _data: memoryview, batch_id: int, after: int, limit: int, wait: float) -> bytes:
+        await self._seen(batch_id)
+        if wait > 0:
+            await self.service.wait_for_outcome(
+                batch_id, lambda: bool(waiting(self.reader, batch_id, after, 1)), min(wait, _LONGEST_WAIT)
+            )
+        return await asyncio.to_thread(self._outcomes, batch_id, after, min(limit, 10_000))
+
+    def _outcomes(self, batch_id: int, after: int, limit: int) -> bytes:
+        blobs = Blobs()
+        listed = [self._outcome(seq, number, blobs) for seq, number in waiting(self.reader, batch_id, after, limit)]
+        return pack({"value": listed}, blobs)
+
+    def _outcome(self, seq: int, number: int, blobs: Blobs) -> Mapping[str, Any]:
+        row = self.reader.first(_OUTCOME_JOB, wuid=number)
+        if row is None:
+            raise BoincServerError(f"outcome {seq} has no job {number}; run: boincserver doctor")
+        name, mask, canonical = row
+        attempts = self.reader.all(_ATTEMPTS, wuid=number)
+        outputs = {}
+        for attempt in attempts:
+            if attempt[11] == canonical:
+                result = lifecycle.Result(canonical, attempt[0])
+                files = self.service.pipeline.result_files(self.reader, result, {})
+                outputs = {open_name: blobs.add(path.read_bytes()) for open_name, path in files.paths.items()}
+        return {
+            "seq": seq,
+            "name": name,
+            "error_mask": mask,
+            "outputs": outputs,
+            "attempts": [(*attempt[:6], plain_stderr(attempt[6] or ""), *attempt[7:11]) for attempt in attempts],
+        }
+
+    async def call_acknowledge(self, _data: memoryview, batch_id: int, upto_seq: int) -> None:
+        await self._seen(batch_id)
+        await self.service.acknowledge(batch_id, upto_seq)
+
+    async def call_cancel_jobs(self, _data: memoryview, batch_id: int, names: list[str] | None) -> int:
+        await self._seen(batch_id)
+        if names is None:
+            return await self.service.cancel_batch(batch_id)
+        numbers = []
+        for name in names:
+            row = self.reader.get(workunit_table, ("id", "batch"), name=name)
+            if row is not None and row[1] == batch_id:
+                numbers.append(row[0])
+        for start in range(0, len(numbers), _JOBS_PER_COMMIT):
+            part = numbers[start : start + _JOBS_PER_COMMIT]
+            await self.writer.run(lambda tx, part=part: self.submitter.cancel(tx, part, self.now))  # type: ignore[misc]
+        return len(numbers)
+
+    async def call_job_states(self, _data: memoryview, batch_id: int) -> list[Any]:
+        await self._seen(batch_id)
+        return await asyncio.to_thread(self._job_states, batch_id)
+
+    def _job_states(self, batch_id: int) -> list[Any]:
+        states: dict[str, list[Any]] = {}
+        for name, mask, canonical, server_state, hostid, deadline in self.reader.all(_STATES, batch=batch_id):
+            state = states.setdefault(name, [name, "over" if mask or canonical else "unsent", [], 0])
+            if state[1] != "over" and server_state == ServerState.IN_PROGRESS:
+                state[1] = "in progress"
+                state[2].append(hostid)
+                state[3] = max(state[3], deadline)
+        return list(states.values())
+
+    # --- for the operator -------------------------------------------------------------------------------------------
+
+    async def call_status(self, _data: memoryview) -> Mapping[str, Any]:
+        return await asyncio.to_thread(status, self.service.project.config.name, self.reader_of_thread)
+
+    def reader_of_thread(self) -> Session:
+        return self.service.database.reader()
+
+
+def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
+    """Counts and hosts, as `boincserver status` shows them."""
+    db = reader()
+    by_state = {int(state): count for state, count in db.all(_BY_STATE)}
+    total, done, failed = db.first(_WORKUNITS) or (0, 0, 0)
+    per_host = {row[0]: row[1:] for row in db.all(_PER_HOST)}
+    hosts = []
+    for number, user_id, user_name, domain_name, os_name, ncpus, last_contact in db.all(_HOSTS):
+        counts = per_host.get(number, (0, 0, 0))
+        hosts.append(
+            {
+                "id": number, "user_id": user_id, "user_name": user_name, "domain_name": domain_name,
+                "os_name": os_name, "ncpus": ncpus, "last_contact": last_contact, "in_progress": int(counts[0]),
+                "succeeded": int(counts[1]), "failed": int(counts[2]),
+            }
+        )  # fmt: skip
+    return {
+        "name": name,
+        "jobs": {"total": total, "done": int(done or 0), "failed": int(failed or 0)},
+        "copies": {
+            "unsent": by_state.get(ServerState.UNSENT, 0),
+            "in_progress": by_state.get(ServerState.IN_PROGRESS, 0),
+            "over": by_state.get(ServerState.OVER, 0),
+        },
+        "hosts": hosts,
+    }
+
+
+def _job(described: dict[str, Any], data: memoryview) -> Job:
+    inputs = {
+        open_name: content if isinstance(content, str) else blob(data, content)
+        for open_name, content in described.pop("inputs").items()
+    }
+    return Job(inputs=inputs, **described)

@@ -1,0 +1,130 @@
+"""Unsent copies in memory, in the order in which they are to be sent, so that no request looks for work in the tables.
+
+The tables stay the truth: a copy is taken by a compare-and-swap in the database, and what does not fit in memory is
+read when the feeder runs low.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from boincserver.database import Session
+from boincserver.schema import result as result_table
+from boincserver.schema import workunit as workunit_table
+from boincserver.states import ServerState
+
+__all__ = ["Entry", "Feeder"]
+
+_AT_A_TIME: Final = 1000
+"""No request looks further into a queue."""
+
+_READ: Final = (
+    select(
+        result_table.c.id,
+        result_table.c.name,
+        result_table.c.workunitid,
+        result_table.c.appid,
+        result_table.c.priority,
+        workunit_table.c.rsc_fpops_est,
+        workunit_table.c.rsc_memory_bound,
+        workunit_table.c.rsc_disk_bound,
+        workunit_table.c.delay_bound,
+    )
+    .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
+    .where(result_table.c.server_state == ServerState.UNSENT)
+    .order_by(result_table.c.priority.desc(), result_table.c.id)
+    .limit(bindparam("most"))
+)
+
+
+@dataclass(slots=True)
+class Entry:
+    """An unsent copy, as much of it as scheduling wants to know."""
+
+    id: int
+    name: str
+    workunitid: int
+    appid: int
+    priority: int
+    rsc_fpops_est: float
+    rsc_memory_bound: float
+    rsc_disk_bound: float
+    delay_bound: int
+    refused: set[int] = field(default_factory=set)
+    """Users (or hosts) known to hold another copy of the same job."""
+
+
+class Feeder:
+    """Used by the writer's thread alone."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: dict[int, Entry] = {}
+        self._queues: dict[int, dict[int, dict[int, Entry]]] = {}  # application, priority, id
+        self._more_in_tables = True
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def complete(self) -> bool:
+        """True if every unsent copy is in memory."""
+        return not self._more_in_tables
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """New copies, committed just now."""
+        for entry in entries:
+            if entry.id in self._entries:
+                continue
+            if len(self._entries) >= self._size:
+                self._more_in_tables = True
+                return
+            # What is in the tables alone comes before what is new, unless this is more urgent.
+            if self._more_in_tables and entry.priority <= self._lowest_priority():
+                continue
+            self._entries[entry.id] = entry
+            self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
+
+    def take(self, entry: Entry) -> None:
+        """This copy is being sent, or not needed any more."""
+        self.drop(entry.id)
+
+    def drop(self, number: int) -> None:
+        """Forget a copy."""
+        entry = self._entries.pop(number, None)
+        if entry is None:
+            return
+        queue = self._queues[entry.appid][entry.priority]
+        del queue[number]
+        if not queue:
+            del self._queues[entry.appid][entry.priority]
+
+    def put_back(self, entry: Entry) -> None:
+        """A copy that was taken was not sent after all."""
+        self._entries[entry.id] = entry
+        self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
+
+    def refill(self, db: Session) -> None:
+        """Read from the tables if less than half of what fits is left and there may be more."""
+        if not self._more_in_tables or len(self._entries) > self._size // 2:
+            return
+        rows = db.all(_READ, most=self._size)
+        self._more_in_tables = len(rows) >= self._size
+        for row in rows:
+            if row[0] not in self._entries:
+                self.put_back(Entry(*row))
+
+    def candidates(self, apps: Iterable[int]) -> Iterator[Entry]:
+        """The copies of these applications, most urgent first and then oldest first."""
+        queues = [(priority, queue) for app in apps for priority, queue in self._queues.get(app, {}).items()]
+        for _, queue in sorted(queues, key=lambda item: -item[0]):
+            # A slice of a queue, since whoever iterates takes from it.
+            yield from list(islice(queue.values(), _AT_A_TIME))
+
+    def _lowest_priority(self) -> int:
+        return min((priority for queues in self._queues.values() for priority in queues), default=-(2**31))

@@ -1,0 +1,153 @@
+"""What happens to a job after an event, all within the event's own transaction.
+
+    event ─> lifecycle.settle (transition, validate where digests tell enough) ─> outbox ─> rows
+                                                                     │
+                     after the commit: feeder, validation of files, deletion, whoever waits for outcomes
+
+So a report leads to its validated, assimilated outcome in one commit, without a daemon that polls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from boincserver import jobs, lifecycle
+from boincserver.catalog import Catalog
+from boincserver.errors import InvalidResult
+from boincserver.feeder import Entry, Feeder
+from boincserver.jobs import Outputs
+from boincserver.lifecycle import Job, Verdict
+from boincserver.outbox import deliver
+from boincserver.protocol import documents
+from boincserver.protocol.text import fields, sections
+from boincserver.schema import result as result_table
+from boincserver.states import AssimilateState, FileDeleteState, Outcome, ServerState
+from boincserver.validator import ResultFiles, Validator, find_validator, judge
+from boincserver.writer import Transaction
+
+__all__ = ["Followers", "Pipeline"]
+
+
+class Followers(Protocol):
+    """Who is told, in the writer's thread, what became durable."""
+
+    def to_validate(self, workunitid: int) -> None:
+        """Files of this job are to be compared."""
+
+    def to_delete(self, workunitid: int) -> None:
+        """Files of this job are to be deleted."""
+
+    def outcome(self, batch: int) -> None:
+        """An outcome of this batch can be fetched."""
+
+    def due(self, time: int) -> None:
+        """A job wants to be looked at again at this time."""
+
+
+@dataclass
+class Pipeline:
+    """Carries jobs from event to event."""
+
+    outputs: Outputs
+    catalog: Catalog
+    feeder: Feeder
+    followers: Followers
+    files_of: Callable[[str], Any]
+    grace: int = 0
+    _validators: dict[str, Validator[Any]] = field(default_factory=dict)
+
+    def validator(self, appid: int) -> Validator[Any]:
+        """The validator of an application."""
+        app = self.catalog.apps.get(appid)
+        name = app.validator if app else "bitwise"
+        if name not in self._validators:
+            self._validators[name] = find_validator(name)
+        return self._validators[name]
+
+    def follow(
+        self,
+        tx: Transaction,
+        before: Job,
+        after: Job,
+        now: int,
+        extra: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> Job:
+        """Draw all conclusions from an event that made `after` of `before`, and write them down."""
+        validator = self.validator(after.workunit.appid)
+        on_the_spot = getattr(validator, "from_digests", False)
+
+        def by_digests(job: Job) -> Verdict:
+            return self._judge(tx, job, validator, extra or {})
+
+        job = lifecycle.settle(after, now, judge=by_digests if on_the_spot else None, grace=self.grace)
+        if job.workunit.assimilate_state == AssimilateState.READY:
+            held = deliver(tx.db, job)
+            job = lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.grace)
+            tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
+        if job == before and not extra:
+            return job
+        job = jobs.save(tx.db, before, job, now, outputs=self.outputs, extra=extra)
+        self._tell(tx, before, job)
+        return job
+
+    def _judge(self, tx: Transaction, job: Job, validator: Validator[Any], extra: Mapping[str, Any]) -> Verdict:
+        candidates = lifecycle.viable(job)
+        values: dict[int, Any] = {}
+        for result in candidates:
+            try:
+                values[result.id] = validator.load(self.result_files(tx.db, result, extra.get(result.name, {})))
+            except InvalidResult as error:
+                values[result.id] = error
+        workunit = job.workunit
+        return judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+
+    def result_files(self, db: Any, result: lifecycle.Result, extra: Mapping[str, Any]) -> ResultFiles:
+        """The outputs of a result; `extra` has columns that are not written yet."""
+        row = db.get(result_table, ("xml_doc_in", "xml_doc_out", "stderr_out"), id=result.id)
+        xml_in, xml_out, stderr = row or ("", "", "")
+        uploaded = output_digests(extra.get("xml_doc_out", xml_out) or "")
+        expected = [output for output in documents.expected_outputs(xml_in or "") if output.name in uploaded]
+        return ResultFiles(
+            result.name,
+            {output.open_name: self.files_of(output.name) for output in expected},
+            {output.open_name: uploaded[output.name] for output in expected},
+            extra.get("stderr_out", stderr) or "",
+            result.hostid,
+        )
+
+    def _tell(self, tx: Transaction, before: Job, job: Job) -> None:
+        workunit = job.workunit
+        followers = self.followers
+        known = {result.name: result.server_state for result in before.results}
+        fresh = [
+            Entry(
+                result.id, result.name, workunit.id, workunit.appid, result.priority, workunit.rsc_fpops_est,
+                workunit.rsc_memory_bound, workunit.rsc_disk_bound, workunit.delay_bound,
+            )
+            for result in job.results
+            if result.name not in known and result.server_state == ServerState.UNSENT
+        ]  # fmt: skip
+        if fresh:
+            tx.on_commit(lambda: self.feeder.add(fresh))
+        for result in job.results:
+            if result.outcome == Outcome.DIDNT_NEED and known.get(result.name) == ServerState.UNSENT:
+                tx.on_commit(lambda number=result.id: self.feeder.drop(number))  # type: ignore[misc]
+        if workunit.need_validate and not before.workunit.need_validate:
+            tx.on_commit(lambda: followers.to_validate(workunit.id))
+        if _deletable(job) and not _deletable(before):
+            tx.on_commit(lambda: followers.to_delete(workunit.id))
+        if workunit.transition_time < before.workunit.transition_time:
+            tx.on_commit(lambda: followers.due(workunit.transition_time))
+
+
+def _deletable(job: Job) -> bool:
+    ready = FileDeleteState.READY
+    return job.workunit.file_delete_state == ready or any(r.file_delete_state == ready for r in job.results)
+
+
+def output_digests(result_xml: str) -> dict[str, str]:
+    """The MD5 of each output file, from what was written down when a result was reported."""
+    found = [fields(text) for text in sections(result_xml, "file_info")]
+    return {info["name"]: info.get("md5_cksum", "") for info in found if "name" in info}

@@ -1,0 +1,97 @@
+"""Scheduling decisions as pure functions: what a host wishes, what it may take, when it is to come again."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+from boincserver.config import JobsConfig
+from boincserver.feeder import Entry
+from boincserver.lifecycle import Job
+from boincserver.protocol.request import SchedulerRequest
+from boincserver.states import Outcome, ServerState
+
+__all__ = ["Permission", "Wish", "delay_until_next", "fits", "may_take"]
+
+_STEP: Final = 5
+"""Clients look at their clocks every 5 seconds, so no other delay makes a difference."""
+_ACTIVE: Final = 600
+"""Seconds after the last sign of work during which hosts come back at once."""
+_LONGEST: Final = 3600
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How much more work a host wants: seconds over all CPUs, and jobs for CPUs that stand idle."""
+
+    seconds: float
+    instances: float
+    room: int
+    speed: float
+    """Operations per second that a job gets on this host, its times of absence taken off."""
+
+    @staticmethod
+    def of(request: SchedulerRequest, room: int) -> Wish:
+        """What a request asks for."""
+        host = request.host
+        available = min(max(host.on_frac * host.active_frac, 0.01), 1.0)
+        return Wish(request.cpu_req_secs, request.cpu_req_instances, room, host.p_fpops * available)
+
+    @property
+    def open(self) -> bool:
+        """True while one more job is wanted."""
+        return self.room > 0 and (self.seconds > 0 or self.instances > 0)
+
+    def duration(self, fpops: float) -> float:
+        """Seconds that so many operations take."""
+        return fpops / self.speed
+
+    def less(self, fpops: float) -> Wish:
+        """The wish after one job of so many operations."""
+        return replace(
+            self, seconds=self.seconds - self.duration(fpops), instances=self.instances - 1, room=self.room - 1
+        )
+
+
+def fits(entry: Entry, request: SchedulerRequest, wish: Wish) -> bool:
+    """True if the host can do the job at all: memory, disk, and time until the deadline."""
+    host, preferences = request.host, request.preferences
+    percent = max(preferences.get("ram_max_used_busy_pct", 100), preferences.get("ram_max_used_idle_pct", 100))
+    memory = host.m_nbytes * (percent or 100) / 100
+    if host.m_nbytes and entry.rsc_memory_bound > memory:
+        return False
+    if host.d_free and entry.rsc_disk_bound > (host.d_boinc_max or host.d_free):
+        return False
+    return wish.duration(entry.rsc_fpops_est) + request.estimated_delay < entry.delay_bound
+
+
+class Permission(Enum):
+    """Whether a host may have a copy of a job."""
+
+    YES = "yes"
+    LATER = "later"  # it failed here: others may try first
+    NEVER = "never"  # another copy that counts is with this user or host
+
+
+def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig) -> Permission:
+    """Copies that are to be compared go to different users (or hosts); one that failed goes to another host first."""
+    permission = Permission.YES
+    for result in job.results:
+        if result.server_state == ServerState.UNSENT or result.outcome == Outcome.DIDNT_NEED:
+            continue
+        same_host = result.hostid == hostid
+        if result.server_state == ServerState.IN_PROGRESS or result.outcome == Outcome.SUCCESS:
+            if same_host or (rules.one_result_per_user and result.userid == userid):
+                return Permission.NEVER
+        elif same_host and now < (result.received_time or result.report_deadline) + rules.retry_elsewhere:
+            permission = Permission.LATER
+    return permission
+
+
+def delay_until_next(quiet: float) -> float:
+    """Seconds after which a host is to come again: at once while there is work, ever later as the quiet goes on."""
+    if quiet < _ACTIVE:
+        return _STEP
+    return min(_LONGEST, _STEP * math.ceil(quiet / 10 / _STEP))

@@ -1,0 +1,365 @@
+"""The scheduler: one request of a host, from who it is to what it is sent, inside one transaction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any, Final
+
+from sqlalchemy import bindparam, select
+
+from boincserver import accounts, hosts, jobs, lifecycle
+from boincserver.accounts import User
+from boincserver.catalog import AppVersion
+from boincserver.config import JobsConfig
+from boincserver.database import Session
+from boincserver.feeder import Entry
+from boincserver.hosts import Host
+from boincserver.lifecycle import Job, Report
+from boincserver.pipeline import Pipeline
+from boincserver.policy import Permission, Wish, delay_until_next, fits, may_take
+from boincserver.protocol import documents
+from boincserver.protocol.reply import JobToSend, Message, SchedulerReply
+from boincserver.protocol.request import ReportedResult, SchedulerRequest
+from boincserver.protocol.text import element
+from boincserver.schema import msg_from_host, msg_to_host
+from boincserver.schema import result as result_table
+from boincserver.schema import workunit as workunit_table
+from boincserver.states import ServerState
+from boincserver.uploads import Uploads
+from boincserver.writer import Transaction
+
+__all__ = ["Identity", "Scheduler"]
+
+_ON_HOST: Final = (
+    select(result_table.c.name, result_table.c.workunitid, result_table.c.sent_time)
+    .where(result_table.c.hostid == bindparam("hostid"), result_table.c.server_state == ServerState.IN_PROGRESS)
+    .order_by(result_table.c.id)
+)
+_FATE: Final = (
+    select(
+        result_table.c.server_state,
+        result_table.c.outcome,
+        workunit_table.c.error_mask,
+        workunit_table.c.canonical_resultid,
+    )
+    .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
+    .where(result_table.c.name == bindparam("result_name"))
+)
+_SEEN_TRICKLE: Final = select(msg_from_host.c.id).where(
+    msg_from_host.c.hostid == bindparam("hostid"), msg_from_host.c.xml == bindparam("xml")
+)
+_FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.xml).where(
+    msg_to_host.c.hostid == bindparam("hostid"), msg_to_host.c.handled == 0
+)
+_MAX_CANDIDATES: Final = 1000
+"""Copies looked at for one request; a host that may take none of so many waits for the next request."""
+_NO_ACCOUNT_DELAY: Final = 3600
+_MAX_DOCUMENT: Final = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the project says of itself in each reply."""
+
+    name: str
+    url: str
+    code_sign_key: str
+    key_signatures: Callable[[str], str | None]
+    """The signature of the present key by the old one that a client still trusts; None for a key never used here."""
+
+
+@dataclass
+class Scheduler:
+    """Answers requests; runs in the writer's thread."""
+
+    identity: Identity
+    pipeline: Pipeline
+    uploads: Uploads
+    rules: JobsConfig
+    expecting_work: Callable[[float], float]
+    """Seconds since there was last work to do or to be expected, given the time."""
+
+    def handle(self, tx: Transaction, request: SchedulerRequest, address: str, now: float) -> SchedulerReply:
+        """Serve one request."""
+        reply = SchedulerReply(project_name=self.identity.name, master_url=self.identity.url)
+        user = accounts.authenticate(tx.db, request.authenticator)
+        if user is None:
+            notice = Message("Invalid or missing account key. To fix this, remove and add this project.", "notice")
+            # Unknown results are acknowledged all the same, or the client would report them for ever.
+            names = tuple(result.name for result in request.results)
+            return replace(reply, messages=(notice,), request_delay=_NO_ACCOUNT_DELAY, acknowledged=names)
+        return _Exchange(self, tx, request, user, address, int(now)).reply(reply)
+
+
+class _Exchange:
+    """One request on its way to its reply."""
+
+    def __init__(
+        self, scheduler: Scheduler, tx: Transaction, request: SchedulerRequest, user: User, address: str, now: int
+    ) -> None:
+        self.scheduler = scheduler
+        self.pipeline = scheduler.pipeline
+        self.rules = scheduler.rules
+        self.tx = tx
+        self.db: Session = tx.db
+        self.request = request
+        self.user = user
+        self.now = now
+        self.identified = hosts.identify(self.db, request, user, address, now)
+        self.host: Host = self.identified.host
+        self.versions: dict[int, AppVersion] = scheduler.pipeline.catalog.usable(request.platforms)
+        self.jobs: list[JobToSend] = []
+        self.messages: list[Message] = []
+
+    def reply(self, blank: SchedulerReply) -> SchedulerReply:
+        """Do everything that the request asks for."""
+        for reported in self.request.results:
+            self._report(reported)
+        self._trickles()
+        held = self._held()
+        aborted, if_not_started = self._unwanted()
+        if self.request.wants_work:
+            self._send_work(held)
+        used = {job.app_name for job in self.jobs}
+        return replace(
+            blank,
+            **self._about_account(),
+            code_sign_key=self._key()[0],
+            code_sign_key_signature=self._key()[1],
+            messages=tuple(self.messages),
+            acknowledged=tuple(dict.fromkeys(result.name for result in self.request.results)),
+            aborted=aborted,
+            aborted_if_not_started=if_not_started,
+            trickles_received=bool(self.request.trickles),
+            trickles_down=self._trickles_down(),
+            app_documents=tuple(self._app_document(appid) for appid in self.versions if self._app_name(appid) in used),
+            jobs=tuple(self.jobs),
+            next_rpc_delay=delay_until_next(self.scheduler.expecting_work(self.now)),
+        )
+
+    def _about_account(self) -> dict[str, Any]:
+        user, host = self.user, self.host
+        return {
+            "hostid": host.id if self.identified.announce else 0,
+            "userid": user.id,
+            "user_name": user.name,
+            "email_hash": user.email_hash,
+            "cross_project_id": user.cross_project_id,
+            "user_credit": (user.total_credit, user.expavg_credit),
+            "host_credit": (host.total_credit, host.expavg_credit),
+        }
+
+    def _key(self) -> tuple[str, str]:
+        """The signing key, if the client lacks it; with a signature by the old key, if it trusts another."""
+        own, theirs = self.scheduler.identity.code_sign_key, self.request.code_sign_key
+        if not theirs:
+            return own, ""
+        if theirs.split() == own.split():
+            return "", ""
+        signature = self.scheduler.identity.key_signatures(theirs)
+        return (own, signature) if signature else ("", "")
+
+    # --- what the host brings ---------------------------------------------------------------------------------------
+
+    def _report(self, reported: ReportedResult) -> None:
+        job = jobs.load_of_result(self.db, reported.name)
+        result = job.result(reported.name) if job else None
+        if job is None or result is None or not lifecycle.may_be_reported(result) or result.userid != self.user.id:
+            return
+        report = Report(
+            client_state=reported.state,
+            exit_status=reported.exit_status,
+            cpu_time=reported.cpu_time,
+            elapsed_time=reported.elapsed_time,
+            app_version_num=reported.version_num,
+            usable=self._outputs_are_here(result.id, reported),
+        )
+        extra = {
+            "stderr_out": reported.stderr[:_MAX_DOCUMENT],
+            "xml_doc_out": _output_document(reported),
+            "peak_working_set_size": reported.peak_working_set_size,
+            "peak_swap_size": reported.peak_swap_size,
+            "peak_disk_usage": reported.peak_disk_usage,
+        }
+        after = lifecycle.report(job, reported.name, report, self.now)
+        self.pipeline.follow(self.tx, job, after, self.now, {reported.name: extra})
+
+    def _outputs_are_here(self, number: int, reported: ReportedResult) -> bool:
+        """Every output arrived as the client describes it; those are brought to disk with this transaction."""
+        # A client whose upload was refused for good still reports its job as a success.
+        described = {file.name: file for file in reported.files if not file.error}
+        row = self.db.get(result_table, ("xml_doc_in",), id=number)
+        for expected in documents.expected_outputs(row[0] if row else ""):
+            file = described.get(expected.name)
+            if file is None:
+                if expected.optional:
+                    continue
+                return False
+            arrived = self.scheduler.uploads.arrived(expected.name)
+            if arrived is None or arrived.nbytes != file.nbytes or (file.md5 and arrived.md5 != file.md5):
+                return False
+            self.tx.sync.append(self.scheduler.uploads.store.path(expected.name))
+        return True
+
+    def _trickles(self) -> None:
+        for trickle in self.request.trickles:
+            xml = (
+                f"<message>\n{element('result_name', trickle.result_name)}{element('time', trickle.time)}"
+                f"{trickle.text}</message>\n"
+            )[:_MAX_DOCUMENT]
+            # A client whose reply was lost sends its messages again.
+            if self.db.first(_SEEN_TRICKLE, hostid=self.host.id, xml=xml) is None:
+                self.db.insert(
+                    msg_from_host,
+                    create_time=self.now,
+                    hostid=self.host.id,
+                    variety=trickle.variety,
+                    handled=0,
+                    xml=xml,
+                )
+
+    def _trickles_down(self) -> tuple[str, ...]:
+        return tuple(str(xml) for _, xml in self.db.all(_FOR_HOST, hostid=self.host.id))
+
+    # --- what the host has ------------------------------------------------------------------------------------------
+
+    def _held(self) -> int:
+        """How many jobs the host holds; those that it does not know of are sent again or given to others."""
+        in_progress = self.db.all(_ON_HOST, hostid=self.host.id)
+        listed = self.request.other_results
+        known = set(listed or ())
+        missing = [row for row in in_progress if row[0] not in known]
+        if self.identified.lost:
+            for name, workunitid, _ in missing:
+                self._change(workunitid, lambda job, name=name: lifecycle.detach(job, name, self.now))  # type: ignore[misc]
+        elif listed is not None and self.rules.resend_lost_results:
+            for name, workunitid, sent in missing:
+                self._send_again(name, workunitid, sent)
+        return len(in_progress)
+
+    def _send_again(self, name: str, workunitid: int, sent: int) -> None:
+        job = jobs.load(self.db, workunitid)
+        result = job.result(name) if job else None
+        if job is None or result is None or sent >= self.now - 1:
+            return  # sent a moment ago, perhaps by a request that overtook this one
+        version = self.versions.get(job.workunit.appid)
+        if lifecycle.is_over(job.workunit) or version is None:
+            self._change(workunitid, lambda job: lifecycle.detach(job, name, self.now))
+            return
+        again = replace(result, server_state=ServerState.UNSENT)
+        after = self._sent(job.with_result(again), name, version)
+        self.pipeline.follow(self.tx, job, after, self.now)
+        self._pack(after, name, version)
+
+    def _unwanted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Jobs on the host that nobody wants: those to kill, and those to drop unless they run already."""
+        kill: list[str] = []
+        drop: list[str] = []
+        for name in self.request.other_results or ():
+            row = self.db.first(_FATE, result_name=name)
+            if row is None or row[2]:
+                kill.append(name)
+            elif row[3] or row[0] == ServerState.OVER:
+                drop.append(name)
+        return tuple(kill), tuple(drop)
+
+    def _change(self, workunitid: int, event: Callable[[Job], Job]) -> None:
+        job = jobs.load(self.db, workunitid)
+        if job is not None:
+            self.pipeline.follow(self.tx, job, event(job), self.now)
+
+    # --- what the host is sent --------------------------------------------------------------------------------------
+
+    def _send_work(self, held: int) -> None:
+        if not self.versions:
+            platforms = ", ".join(self.request.platforms) or "unknown"
+            self.messages.append(Message(f"This project has no application for your computer type ({platforms})"))
+            return
+        ncpus = self.request.host.p_ncpus
+        room = min(self.rules.max_per_request * ncpus, self.rules.max_in_progress * ncpus - held)
+        wish = Wish.of(self.request, room - len(self.jobs))
+        self.pipeline.feeder.refill(self.db)
+        for entry in islice(self.pipeline.feeder.candidates(self.versions), _MAX_CANDIDATES):
+            if not wish.open:
+                break
+            if self._try(entry, wish):
+                wish = wish.less(entry.rsc_fpops_est)
+        if not self.jobs and wish.open:
+            self.messages.append(Message("No work available just now"))
+
+    def _try(self, entry: Entry, wish: Wish) -> bool:
+        """Send this copy, if the host may have it."""
+        if self._taker in entry.refused or not fits(entry, self.request, wish):
+            return False
+        job = jobs.load(self.db, entry.workunitid)
+        result = job.result(entry.name) if job else None
+        if job is None or result is None or result.server_state != ServerState.UNSENT:
+            self.pipeline.feeder.drop(entry.id)
+            return False
+        permission = may_take(job, self.user.id, self.host.id, self.now, self.rules)
+        if permission is not Permission.YES:
+            if permission is Permission.NEVER:
+                entry.refused.add(self._taker)
+            return False
+        version = self.versions[entry.appid]
+        after = self._sent(job, entry.name, version)
+        self.pipeline.feeder.take(entry)
+        self.tx.on_rollback(lambda: self.pipeline.feeder.put_back(entry))
+        self.pipeline.follow(self.tx, job, after, self.now)
+        self._pack(after, entry.name, version)
+        return True
+
+    @property
+    def _taker(self) -> int:
+        return self.user.id if self.rules.one_result_per_user else self.host.id
+
+    def _sent(self, job: Job, name: str, version: AppVersion) -> Job:
+        return lifecycle.send(
+            job, name, self.now, hostid=self.host.id, userid=self.user.id, version=(version.id, version.version_num),
+            grace=self.rules.report_grace_period,
+        )  # fmt: skip
+
+    def _pack(self, job: Job, name: str, version: AppVersion) -> None:
+        workunit = job.workunit
+        result = job.result(name)
+        assert result is not None
+        wu_row = self.db.get(workunit_table, ("xml_doc",), id=workunit.id)
+        result_row = self.db.get(result_table, ("xml_doc_in",), id=result.id)
+        self.jobs.append(
+            JobToSend(
+                result_name=name,
+                result_xml=result_row[0] if result_row else "",
+                workunit_name=workunit.name,
+                workunit_xml=wu_row[0] if wu_row else "",
+                app_name=self._app_name(workunit.appid),
+                version_num=version.version_num,
+                platform=version.platform,
+                plan_class=version.plan_class,
+                report_deadline=math.ceil(result.report_deadline),
+                rsc_fpops_est=workunit.rsc_fpops_est,
+                rsc_fpops_bound=workunit.rsc_fpops_bound,
+                rsc_memory_bound=workunit.rsc_memory_bound,
+                rsc_disk_bound=workunit.rsc_disk_bound,
+            )
+        )
+
+    def _app_name(self, appid: int) -> str:
+        return self.pipeline.catalog.apps[appid].name
+
+    def _app_document(self, appid: int) -> str:
+        app = self.pipeline.catalog.apps[appid]
+        friendly = element("user_friendly_name", app.user_friendly_name or app.name)
+        return f"<app>\n{element('name', app.name)}{friendly}</app>\n{self.versions[appid].xml_doc}"
+
+
+def _output_document(reported: ReportedResult) -> str:
+    """What the tables keep of the outputs that a host described."""
+    return "".join(
+        f"<file_info>\n{element('name', file.name)}{element('nbytes', file.nbytes)}"
+        f"{element('md5_cksum', file.md5)}</file_info>\n"
+        for file in reported.files
+        if not file.error
+    )

@@ -1,0 +1,404 @@
+"""What a submitter can do: applications, versions, files, batches, jobs, outcomes. Runs in the writer's thread."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import bindparam, func, select, update
+
+from boincserver import jobs, lifecycle, outbox, signing
+from boincserver.catalog import App
+from boincserver.database import Session, insert_into
+from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
+from boincserver.feeder import Entry
+from boincserver.files import FileStore, Stored
+from boincserver.pipeline import Pipeline
+from boincserver.project import Project
+from boincserver.protocol import documents
+from boincserver.protocol.documents import FileInfo, FileRef, OutputSpec
+from boincserver.protocol.request import is_name
+from boincserver.records import AppVersionInfo, Job
+from boincserver.schema import app as app_table
+from boincserver.schema import app_version as version_table
+from boincserver.schema import batch as batch_table
+from boincserver.schema import boincserver_app as our_app_table
+from boincserver.schema import boincserver_app_version as our_version_table
+from boincserver.schema import boincserver_file as file_table
+from boincserver.schema import boincserver_file_use as use_table
+from boincserver.schema import platform as platform_table
+from boincserver.schema import result as result_table
+from boincserver.schema import workunit as workunit_table
+from boincserver.states import NEVER, BatchState
+from boincserver.validator import find_validator
+from boincserver.writer import Transaction
+
+__all__ = ["StoredAppFile", "Submitter", "check_job"]
+
+_LAST_WORKUNIT: Final = select(func.coalesce(func.max(workunit_table.c.id), 0))
+_LAST_RESULT: Final = select(func.coalesce(func.max(result_table.c.id), 0))
+_OF_BATCH: Final = (
+    select(workunit_table.c.id)
+    .where(
+        workunit_table.c.batch == bindparam("batch"),
+        workunit_table.c.id > bindparam("after"),
+        workunit_table.c.error_mask == 0,
+        workunit_table.c.canonical_resultid == 0,
+    )
+    .order_by(workunit_table.c.id)
+    .limit(bindparam("most"))
+)
+_NEWEST: Final = select(func.coalesce(func.max(version_table.c.version_num), 99)).where(
+    version_table.c.appid == bindparam("appid")
+)
+_SAME_FILES: Final = (
+    select(version_table.c.id, version_table.c.version_num)
+    .join(our_version_table, our_version_table.c.app_version_id == version_table.c.id)
+    .where(
+        our_version_table.c.digest == bindparam("digest"),
+        version_table.c.deprecated == 0,
+        version_table.c.version_num
+        == select(func.max(version_table.c.version_num).label("newest"))
+        .where(version_table.c.appid == bindparam("appid"), version_table.c.platformid == bindparam("platformid"))
+        .correlate(None)
+        .scalar_subquery(),
+    )
+)
+_SET_VALIDATOR: Final = (
+    update(our_app_table)
+    .where(our_app_table.c.appid == bindparam("number"))
+    .values(validator=bindparam("new_validator"))
+)
+_TOUCH_FILE: Final = (
+    update(file_table).where(file_table.c.name == bindparam("file_name")).values(create_time=bindparam("since"))
+)
+_SET_LEASE: Final = (
+    update(batch_table).where(batch_table.c.id == bindparam("batch_id")).values(expire_time=bindparam("expires"))
+)
+_SET_STATE: Final = (
+    update(batch_table).where(batch_table.c.id == bindparam("batch_id")).values(state=bindparam("new_state"))
+)
+_RENEW: Final = _SET_LEASE.where(batch_table.c.expire_time > 0)
+_MORE_JOBS: Final = (
+    update(batch_table)
+    .where(batch_table.c.id == bindparam("batch_id"))
+    .values(njobs=batch_table.c.njobs + bindparam("more"), state=int(BatchState.IN_PROGRESS))
+)
+_EXPIRED: Final = select(batch_table.c.id).where(
+    batch_table.c.expire_time > 0,
+    batch_table.c.expire_time < bindparam("now"),
+    batch_table.c.state <= BatchState.IN_PROGRESS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAppFile:
+    """A file of an application version that is in the store already."""
+
+    name: str
+    open_name: str
+    main_program: bool
+    executable: bool
+    copy: bool
+
+
+@dataclass
+class Submitter:
+    """The project as a submitter sees it."""
+
+    project: Project
+    pipeline: Pipeline
+    downloads: FileStore
+
+    # --- applications -----------------------------------------------------------------------------------------------
+
+    def ensure_app(self, tx: Transaction, name: str, validator: str, friendly: str, now: int) -> None:
+        """Have an application of this name with this validator."""
+        find_validator(validator)
+        if not is_name(name):
+            raise BoincServerError(f"{name!r} cannot name an application: letters, digits and _ . + = - only")
+        row = tx.db.get(app_table, ("id", "user_friendly_name"), name=name)
+        if row is None:
+            number = tx.db.insert(app_table, create_time=now, name=name, user_friendly_name=friendly or name)
+            tx.db.insert(our_app_table, appid=number, validator=validator)
+        elif not tx.db.run(_SET_VALIDATOR, number=row[0], new_validator=validator):
+            tx.db.insert(our_app_table, appid=row[0], validator=validator)
+        self._reload(tx)
+
+    def ensure_app_version(
+        self,
+        tx: Transaction,
+        app_name: str,
+        platform: str,
+        version_num: int | None,
+        files: Sequence[StoredAppFile],
+        api_version: str,
+        plan_class: str,
+        now: int,
+    ) -> AppVersionInfo:
+        """Have a version with exactly these files: the one that is there, or the next number."""
+        app = self.app(app_name)
+        if sum(file.main_program for file in files) != 1:
+            raise BoincServerError("an application version has exactly one main program")
+        platformid = self._platform(tx.db, platform, now)
+        digest = _version_digest(app.id, platform, plan_class, api_version, files)
+        known = tx.db.first(_SAME_FILES, digest=digest, appid=app.id, platformid=platformid)
+        if known is not None and version_num in (None, known[1]):
+            return AppVersionInfo(known[0], app_name, platform, known[1], created=False)
+        number = version_num or int(tx.db.value(_NEWEST, appid=app.id)) + 1
+        if tx.db.get(
+            version_table, ("id",), appid=app.id, platformid=platformid, version_num=number, plan_class=plan_class
+        ):
+            raise BoincServerError(f"{app_name} {number} for {platform} exists with other files; versions never change")
+        document = documents.app_version_document(
+            app_name, number, platform, plan_class, api_version, self._signed(tx.db, files),
+            [FileRef(file.name, file.open_name, file.main_program, file.copy) for file in files],
+        )  # fmt: skip
+        identifier = tx.db.insert(
+            version_table, create_time=now, appid=app.id, version_num=number, platformid=platformid, xml_doc=document,
+            plan_class=plan_class,
+        )  # fmt: skip
+        tx.db.insert(our_version_table, app_version_id=identifier, digest=digest)
+        # Version files belong to no workunit; workunit 0 keeps them from being swept.
+        for name in {file.name for file in files}:
+            if tx.db.get(use_table, ("name",), workunitid=0, name=name) is None:
+                tx.db.insert(use_table, workunitid=0, name=name)
+        self._reload(tx)
+        return AppVersionInfo(identifier, app_name, platform, number, created=True)
+
+    def _signed(self, db: Session, files: Sequence[StoredAppFile]) -> list[FileInfo]:
+        key = self.project.private_key()
+        infos = []
+        for file in files:
+            stored = self.stored(db, file.name)
+            signature = signing.sign_md5(stored.md5, key)
+            infos.append(
+                FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes, signature, file.executable)
+            )
+        return infos
+
+    def _platform(self, db: Session, name: str, now: int) -> int:
+        row = db.get(platform_table, ("id",), name=name)
+        return int(row[0]) if row else db.insert(platform_table, create_time=now, name=name, user_friendly_name=name)
+
+    def _reload(self, tx: Transaction) -> None:
+        # Read within the transaction, shown once it is durable.
+        catalog = type(self.pipeline.catalog)()
+        catalog.load(tx.db)
+        tx.on_commit(lambda: vars(self.pipeline.catalog).update(vars(catalog)))
+
+    def app(self, name: str) -> App:
+        """The application of that name; raises UnknownApp."""
+        app = self.pipeline.catalog.app(name)
+        if app is None:
+            known = ", ".join(sorted(app.name for app in self.pipeline.catalog.apps.values())) or "none"
+            raise UnknownApp(f"there is no application {name!r}; there are: {known}")
+        return app
+
+    # --- files ------------------------------------------------------------------------------------------------------
+
+    def record(self, tx: Transaction, files: Iterable[tuple[Stored, bool]], now: int) -> None:
+        """Write down files that were put; `kept`: not to be deleted for a while although nothing uses them."""
+        for stored, kept in files:
+            since = now if kept else 0
+            if tx.db.get(file_table, ("name",), name=stored.name) is None:
+                tx.db.insert(file_table, name=stored.name, nbytes=stored.nbytes, md5=stored.md5, create_time=since)
+            elif kept:
+                tx.db.run(_TOUCH_FILE, file_name=stored.name, since=since)
+
+    def stored(self, db: Session, name: str) -> Stored:
+        """A file in the store; BoincServerError if it is not there."""
+        row = db.get(file_table, ("name", "nbytes", "md5"), name=name)
+        if row is None or not self.downloads.path(name).exists():
+            raise BoincServerError(f"there is no file {name!r} in the project; put it first")
+        return Stored(row[0], int(row[1]), row[2])
+
+    def url_of(self, name: str) -> str:
+        """Where clients download this file."""
+        return f"{self.project.config.url}download/{self.downloads.path(name).parent.name}/{name}"
+
+    # --- batches and jobs -------------------------------------------------------------------------------------------
+
+    def create_batch(self, tx: Transaction, app_name: str, name: str, lease: float | None, now: int) -> int:
+        """The batch of this name, new or old; `lease` is for how many seconds it lives unless renewed."""
+        app = self.app(app_name)
+        expires = now + lease if lease else 0
+        row = tx.db.get(batch_table, ("id", "app_id", "state"), name=name)
+        if row is not None:
+            if row[1] != app.id:
+                raise BoincServerError(f"there is a batch {name!r} of another application")
+            tx.db.run(_SET_LEASE, batch_id=row[0], expires=expires)
+            return int(row[0])
+        return tx.db.insert(
+            batch_table, create_time=now, name=name, app_id=app.id, state=int(BatchState.INIT), expire_time=expires
+        )
+
+    def renew(self, tx: Transaction, batch: int, lease: float, now: int) -> None:
+        """Whoever submitted the batch is still there."""
+        tx.db.run(_RENEW, batch_id=batch, expires=now + lease)
+
+    def expired(self, db: Session, now: int) -> list[int]:
+        """Batches whose submitter has not been seen for too long."""
+        return [row[0] for row in db.all(_EXPIRED, now=now)]
+
+    def batch_app(self, db: Session, batch: int) -> App:
+        """The application of a batch; raises UnknownBatch."""
+        row = db.get(batch_table, ("app_id",), id=batch)
+        app = self.pipeline.catalog.apps.get(row[0]) if row else None
+        if app is None:
+            raise UnknownBatch(f"there is no batch {batch}")
+        return app
+
+    def create_jobs(self, tx: Transaction, batch: int, wanted: Sequence[Job], now: int) -> int:
+        """Create those of these jobs whose names are new; returns how many."""
+        app = self.batch_app(tx.db, batch)
+        new = [job for job in wanted if tx.db.get(workunit_table, ("id",), name=job.name) is None]
+        if not new:
+            return 0
+        workunit_id, result_id = int(tx.db.value(_LAST_WORKUNIT)), int(tx.db.value(_LAST_RESULT))
+        workunits, results, uses, entries = [], [], [], []
+        templates: dict[tuple[tuple[tuple[str, int], ...], bool], str] = {}
+        known: dict[str, Stored] = {}
+        for job in new:
+            workunit_id += 1
+            shape = (tuple(job.outputs.items()), job.copy_files)
+            if shape not in templates:
+                templates[shape] = self._template(job)
+            inputs = self._inputs(tx, job, known, now)
+            workunit = _workunit(workunit_id, app.id, batch, job, templates[shape], now)
+            document = documents.workunit_document(
+                [FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes) for _, stored in inputs],
+                [FileRef(stored.name, open_name, copy=job.copy_files) for open_name, stored in inputs],
+                job.command_line,
+            )
+            workunits.append(_workunit_row(workunit, document))
+            uses += [{"workunitid": workunit_id, "name": name} for name in {stored.name for _, stored in inputs}]
+            for copy in range(workunit.target_nresults):
+                result_id += 1
+                result = lifecycle.Result(result_id, f"{job.name}_{copy}", priority=job.priority)
+                text = self.pipeline.outputs.document(templates[shape], result.name)
+                results.append({"id": result_id, **jobs.result_row(workunit, result, now, text)})
+                entries.append(
+                    Entry(
+                        result_id, result.name, workunit_id, app.id, job.priority, job.rsc_fpops_est,
+                        job.rsc_memory_bound, job.rsc_disk_bound, job.delay_bound,
+                    )
+                )  # fmt: skip
+        tx.db.many(insert_into(workunit_table, *workunits[0]), workunits)
+        tx.db.many(insert_into(result_table, *results[0]), results)
+        if uses:
+            tx.db.many(insert_into(use_table, *uses[0]), uses)
+        tx.db.run(_MORE_JOBS, batch_id=batch, more=len(new))
+        tx.on_commit(lambda: self.pipeline.feeder.add(entries))
+        return len(new)
+
+    def _template(self, job: Job) -> str:
+        specs = [OutputSpec(open_name, size, copy=job.copy_files) for open_name, size in job.outputs.items()]
+        return self.pipeline.outputs.add(documents.output_template(specs))
+
+    def _inputs(self, tx: Transaction, job: Job, known: dict[str, Stored], now: int) -> list[tuple[str, Stored]]:
+        found = []
+        for open_name, content in job.inputs.items():
+            if isinstance(content, bytes):
+                stored = self.downloads.put(content)
+                tx.sync.append(self.downloads.path(stored.name))
+                if stored.name not in known:
+                    self.record(tx, [(stored, False)], now)
+                    known[stored.name] = stored
+            else:
+                stored = known.get(content) or self.stored(tx.db, content)
+                known[content] = stored
+            found.append((open_name, stored))
+        return found
+
+    def cancel(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
+        """End these jobs; hosts that work on them are told at their next request."""
+        for number in workunits:
+            job = jobs.load(tx.db, number)
+            if job is not None:
+                self.pipeline.follow(tx, job, lifecycle.cancel(job), now)
+
+    def unfinished(self, db: Session, batch: int, after: int, most: int) -> list[int]:
+        """Workunits of a batch that have no outcome yet."""
+        return [row[0] for row in db.all(_OF_BATCH, batch=batch, after=after, most=most)]
+
+    def retire(self, tx: Transaction, batch: int) -> None:
+        """Nobody will ask for this batch again."""
+        tx.db.run(_SET_STATE, batch_id=batch, new_state=int(BatchState.RETIRED))
+
+    def acknowledged(self, db: Session, batch: int, upto: int, most: int) -> list[int]:
+        """Workunits of a batch whose outcomes have numbers up to this one."""
+        return outbox.acknowledged(db, batch, upto, most)
+
+    def acknowledge(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
+        """The submitter has these outcomes: forget them, and let their files go."""
+        for number in workunits:
+            outbox.forget(tx.db, number)
+            job = jobs.load(tx.db, number)
+            if job is not None:
+                # As it was loaded it is not held any more; the difference to write is what follows from that.
+                self.pipeline.follow(tx, job, lifecycle.released(job), now)
+
+
+def _version_digest(
+    appid: int, platform: str, plan_class: str, api_version: str, files: Sequence[StoredAppFile]
+) -> str:
+    described = sorted((f.open_name, f.name, f.main_program, f.executable, f.copy) for f in files)
+    return hashlib.sha256(repr((appid, platform, plan_class, api_version, described)).encode()).hexdigest()
+
+
+def check_job(job: Job) -> None:
+    """Raise BoincServerError, naming the job, for what could never run."""
+    if not is_name(job.name) or len(job.name) > 180:
+        raise BoincServerError(f"{job.name!r} cannot name a job: up to 180 letters, digits and _ . + = - only")
+    for open_name in [*job.inputs, *job.outputs]:
+        if not _is_open_name(open_name):
+            raise BoincServerError(f"job {job.name}: {open_name!r} cannot name a file")
+    if not 1 <= job.min_quorum <= (job.target_nresults or job.min_quorum) <= job.max_total_results:
+        raise BoincServerError(
+            f"job {job.name}: it must hold that 1 <= min_quorum <= target_nresults <= max_total_results"
+        )
+    if job.max_success_results < job.min_quorum:
+        raise BoincServerError(f"job {job.name}: max_success_results is below min_quorum, so it could never succeed")
+    if job.delay_bound < 60 or job.delay_bound > 10 * 365 * 86400:
+        raise BoincServerError(f"job {job.name}: delay_bound must be between a minute and ten years")
+
+
+def _is_open_name(name: str) -> bool:
+    parts = name.split("/")
+    return 0 < len(name) <= 200 and all(is_name(part) for part in parts)
+
+
+def _workunit(number: int, appid: int, batch: int, job: Job, template: str, now: int) -> lifecycle.Workunit:
+    return lifecycle.Workunit(
+        id=number,
+        name=job.name,
+        appid=appid,
+        batch=batch,
+        create_time=now,
+        # Nothing is due before a copy is sent.
+        transition_time=NEVER,
+        delay_bound=int(job.delay_bound),
+        min_quorum=job.min_quorum,
+        target_nresults=job.target_nresults or job.min_quorum,
+        max_error_results=job.max_error_results,
+        max_total_results=job.max_total_results,
+        max_success_results=job.max_success_results,
+        priority=job.priority,
+        rsc_fpops_est=job.rsc_fpops_est,
+        rsc_fpops_bound=job.rsc_fpops_bound,
+        rsc_memory_bound=job.rsc_memory_bound,
+        rsc_disk_bound=job.rsc_disk_bound,
+        result_template_file=template,
+    )
+
+
+def _workunit_row(workunit: lifecycle.Workunit, document: str) -> Mapping[str, Any]:
+    names = (
+        "id", "create_time", "appid", "name", "batch", "rsc_fpops_est", "rsc_fpops_bound", "rsc_memory_bound",
+        "rsc_disk_bound", "delay_bound", "min_quorum", "target_nresults", "max_error_results", "max_total_results",
+        "max_success_results", "result_template_file", "priority", "transition_time",
+    )  # fmt: skip
+    return {name: getattr(workunit, name) for name in names} | {"xml_doc": document}

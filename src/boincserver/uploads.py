@@ -1,0 +1,165 @@
+"""Output files on their way in: authorised by the database, resumable, written as they come.
+
+A file's name holds a keyed digest of its copy's name (`Outputs.prefix`), so nobody can guess the name of another's
+output, and the table says whether the copy is out and how large its file may be.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import bindparam, select
+
+from boincserver.database import Database
+from boincserver.files import FileStore, digest_file
+from boincserver.jobs import Outputs
+from boincserver.protocol import documents, upload
+from boincserver.schema import result as result_table
+from boincserver.states import Outcome, ServerState
+
+__all__ = ["Arrived", "Uploads"]
+
+_LOOK_UP: Final = select(result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in).where(
+    result_table.c.name == bindparam("result_name")
+)
+_REMEMBERED: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A complete file: its size and digest as this server saw them."""
+
+    nbytes: int
+    md5: str
+
+
+class Uploads:
+    """The upload side of a project."""
+
+    def __init__(self, store: FileStore, outputs: Outputs, database: Database) -> None:
+        self.store = store
+        self._outputs = outputs
+        self._database = database
+        self._arrived: OrderedDict[str, Arrived] = OrderedDict()
+        self._writing: dict[str, object] = {}
+
+    async def handle(self, body: AsyncIterator[bytes]) -> bytes:
+        """Serve one request of a client's; the reply is always one that it understands."""
+        head = b""
+        async for chunk in body:
+            head += chunk
+            parsed = upload.parse_header(head)
+            if parsed is not None:
+                break
+        else:
+            return upload.format_reply(upload.PERMANENT, "malformed request")
+        request, start = parsed
+        if request is None:
+            return upload.format_reply(upload.PERMANENT, "malformed request")
+        expected = self._expected(request.name)
+        if expected is None:
+            return upload.format_reply(upload.PERMANENT, f"no file {request.name} is expected")
+        if isinstance(request, upload.SizeQuery):
+            return upload.format_reply(0, file_size=self._size(request.name))
+        if request.nbytes > expected.max_nbytes:
+            return upload.format_reply(upload.PERMANENT, f"{request.name} is larger than {expected.max_nbytes} bytes")
+        return await self._receive(request, head[start:], body)
+
+    def _expected(self, name: str) -> documents.ExpectedOutput | None:
+        """The output that this name stands for, if its copy is out or was given up too early."""
+        result_name = self._outputs.result_of(name)
+        if result_name is None:
+            return None
+        row = self._database.reader().first(_LOOK_UP, result_name=result_name)
+        if row is None:
+            return None
+        late = row[0] == ServerState.OVER and row[1] in (Outcome.NO_REPLY, Outcome.CLIENT_DETACHED)
+        if row[0] != ServerState.IN_PROGRESS and not late:
+            return None
+        return next((output for output in documents.expected_outputs(row[2] or "") if output.name == name), None)
+
+    def _size(self, name: str) -> int:
+        try:
+            return self.store.path(name).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    async def _receive(self, header: upload.UploadHeader, first: bytes, body: AsyncIterator[bytes]) -> bytes:
+        path = self.store.place(header.name)
+        if header.offset > self._size(header.name):
+            return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
+        self._arrived.pop(header.name, None)
+        token = self._writing[header.name] = object()
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            os.ftruncate(descriptor, header.offset)
+            os.lseek(descriptor, header.offset, os.SEEK_SET)
+            md5, size = hashlib.md5(), header.offset
+            chunk = first
+            while True:
+                # A client that lost its connection comes again while the old request may still linger here.
+                if self._writing.get(header.name) is not token:
+                    return upload.format_reply(upload.TRANSIENT, "another request continues this file")
+                chunk = chunk[: header.nbytes - size]
+                size += _write(descriptor, chunk)
+                md5.update(chunk)
+                if size >= header.nbytes:
+                    break
+                try:
+                    chunk = await anext(body)
+                except StopAsyncIteration:
+                    return upload.format_reply(upload.TRANSIENT, "the request ended before the file did")
+        except OSError as error:  # such as a full disk: what is here stays, the client comes again
+            return upload.format_reply(upload.TRANSIENT, f"cannot write: {error.strerror}")
+        finally:
+            os.close(descriptor)
+            if self._writing.get(header.name) is token:
+                del self._writing[header.name]
+        digest = md5.hexdigest() if header.offset == 0 else digest_file(path, "md5")
+        if header.md5 and digest != header.md5:
+            path.unlink(missing_ok=True)
+            return upload.format_reply(upload.TRANSIENT, "the file arrived damaged")
+        self._remember(header.name, Arrived(size, digest))
+        return upload.format_reply(0)
+
+    def _remember(self, name: str, arrived: Arrived) -> None:
+        self._arrived[name] = arrived
+        if len(self._arrived) > _REMEMBERED:
+            self._arrived.popitem(last=False)
+
+    def arrived(self, name: str) -> Arrived | None:
+        """Size and digest of a file that is here; reads the file if it came before this server started."""
+        found = self._arrived.get(name)
+        path = self.store.path(name)
+        if found is None:
+            if not path.is_file():
+                return None
+            found = Arrived(path.stat().st_size, digest_file(path, "md5"))
+            self._remember(name, found)
+        return found
+
+    def knows(self, name: str) -> bool:
+        """True if `arrived` need not read the file."""
+        return name in self._arrived
+
+    def is_ours(self, name: str) -> bool:
+        """True for a name that this project gave."""
+        return self._outputs.result_of(name) is not None
+
+    def forget(self, name: str) -> Path:
+        """The file is about to be deleted; returns its path."""
+        self._arrived.pop(name, None)
+        return self.store.path(name)
+
+
+def _write(descriptor: int, data: bytes) -> int:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+    return len(data)
