@@ -1,0 +1,96 @@
+"""The stock client against the server, under libfaketime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from boincserver.control import Control, Job, JobOutcome
+from boincserver.states import ErrorMask
+from boincserver.testing import StockClient, wait_until
+
+pytestmark = pytest.mark.stock
+
+SPEED = 20.0
+LIMIT = 90.0
+SHORT = {"rsc_fpops_est": 1e10, "copy_files": True}
+
+
+@pytest.fixture(autouse=True)
+def programs(need: Callable[..., None]) -> None:
+    need("boinc", "boinccmd", "faketime")
+
+
+def collect(control: Control, batch: int, count: int, timeout: float = LIMIT) -> dict[str, JobOutcome]:
+    found: dict[str, JobOutcome] = {}
+    after = 0
+
+    def complete() -> bool:
+        nonlocal after
+        for outcome in control.outcomes(batch, after=after, wait=1.0):
+            found[outcome.name] = outcome
+            after = outcome.seq
+        return len(found) >= count
+
+    wait_until(complete, timeout=timeout, what=f"{count} outcomes")
+    return found
+
+
+def test_attach_by_key_run_upload_report_acknowledge(control: Control, upper: str, url: str) -> None:
+    batch = control.create_batch(upper, "b")
+    control.create_jobs(batch.id, [Job(f"j{n}", {"in": f"n {n}\n".encode()}, {"out": 1000}, **SHORT) for n in range(5)])
+    with StockClient(speed=SPEED, ncpus=2) as client:
+        client.attach(url, control.create_account("v@example.org"))
+        outcomes = collect(control, batch.id, 5)
+        assert {o.outputs["out"] for o in outcomes.values()} == {f"N {n}\n".encode() for n in range(5)}
+        wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the client to forget what was acknowledged")
+
+
+def test_attach_by_creating_an_account_from_boinccmd(control: Control, upper: str, url: str) -> None:
+    batch = control.create_batch(upper, "b")
+    control.create_jobs(batch.id, [Job("j", {"in": b"hello\n"}, {"out": 1000}, **SHORT)])
+    with StockClient(speed=SPEED) as client:
+        key = client.create_account(url, "Alice@example.org", "secret1", "Alice Müller")
+        assert client.lookup_account(url, "alice@example.org", "secret1") == key
+        client.attach(url, key)
+        assert collect(control, batch.id, 1)["j"].outputs["out"] == b"HELLO\n"
+
+
+def test_a_failure_is_tried_again_and_then_an_error(control: Control, upper: str, url: str) -> None:
+    batch = control.create_batch(upper, "b")
+    bad = Job("bad", {"in": b"fail\n"}, {"out": 1000}, max_error_results=0, **SHORT)
+    control.create_jobs(batch.id, [bad, Job("good", {"in": b"ok\n"}, {"out": 1000}, **SHORT)])
+    with StockClient(speed=SPEED) as client:
+        client.attach(url, control.create_account("v@example.org"))
+        outcomes = collect(control, batch.id, 2)
+    assert outcomes["bad"].error_mask == ErrorMask.TOO_MANY_ERROR_RESULTS
+    assert outcomes["bad"].attempts[0].exit_status == 3
+    assert "working on fail" in outcomes["bad"].attempts[0].stderr
+    assert outcomes["good"].outputs["out"] == b"OK\n"
+
+
+def test_quorum_of_two_hosts(control: Control, upper: str, url: str) -> None:
+    batch = control.create_batch(upper, "b")
+    control.create_jobs(
+        batch.id, [Job(f"j{n}", {"in": b"same\n"}, {"out": 1000}, min_quorum=2, **SHORT) for n in range(4)]
+    )
+    with StockClient(speed=SPEED, name="one") as one, StockClient(speed=SPEED, name="two") as two:
+        one.attach(url, control.create_account("one@example.org"))
+        two.attach(url, control.create_account("two@example.org"))
+        outcomes = collect(control, batch.id, 4)
+    assert all(len({a.host_id for a in o.attempts}) == 2 for o in outcomes.values())
+
+
+def test_cancel_while_running(control: Control, upper: str, url: str) -> None:
+    batch = control.create_batch(upper, "b")
+    control.create_jobs(batch.id, [Job("j", {"in": b"sleep 100000\n"}, {"out": 1000}, **SHORT)])
+    with StockClient(speed=SPEED) as client:
+        client.attach(url, control.create_account("v@example.org"))
+        wait_until(
+            lambda: [t for t in client.tasks() if t.active_state == "EXECUTING"], timeout=LIMIT, what="the job to run"
+        )
+        assert control.job_states(batch.id)[0].state == "in progress"
+        assert control.cancel_jobs(batch.id) == 1
+        assert collect(control, batch.id, 1)["j"].error_mask == ErrorMask.CANCELLED
+        wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the client to abort and report the job")
