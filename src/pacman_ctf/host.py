@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -218,21 +219,29 @@ def guarded(code: str, function: Callable[..., Any], *arguments: Any) -> Any:
 
 def crashed(code: str, error: BaseException) -> Failed:
     """An exception as data: its name, what it says, where it came from; an exception may be hostile too."""
-    import traceback
-
     kind = type(error).__name__
     try:
         what = f"{kind}: {str(error)[:300]}" if str(error) else kind
     except BaseException:  # noqa: BLE001
         what = kind
     try:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, "<frozen importlib._bootstrap>"):
-            trace = trace.tb_next
-        detail = "".join(traceback.format_exception(type(error), error, trace, limit=-30))
+        told = traceback.TracebackException.from_exception(error, limit=-40)
+        _leave_out_ours(told)
+        detail = "".join(told.format())
     except BaseException:  # noqa: BLE001
         detail = what
     return Failed(code, what, detail)
+
+
+def _leave_out_ours(told: traceback.TracebackException) -> None:
+    """A traceback is about the team's own lines, where there are any."""
+    ours = (str(Path(__file__).parent), "<frozen importlib")
+    theirs = [frame for frame in told.stack if not frame.filename.startswith(ours)]
+    if theirs:
+        told.stack[:] = theirs
+    for cause in (told.__cause__, told.__context__):
+        if cause is not None:
+            _leave_out_ours(cause)
 
 
 def text_of(value: Any) -> str:

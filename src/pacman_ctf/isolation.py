@@ -39,7 +39,7 @@ def enter(memory: int, minimum: str) -> dict[str, Any]:
     _limit(resource.RLIMIT_FSIZE, 64 << 20)
     _limit(resource.RLIMIT_NOFILE, 128)
     reached, layers = "limits", ["rlimits"]
-    if LEVELS.index(reached) < LEVELS.index(minimum):
+    if minimum not in LEVELS[: LEVELS.index(reached) + 1]:
         raise TooWeak(f"this host reaches the isolation {reached!r}, and {minimum!r} is asked for")
     return {"level": reached, "layers": layers}
 

@@ -11,7 +11,9 @@ T = TypeVar("T", bound=type)
 
 
 def camel(name: str) -> str:
-    """`_agent_moved` is `_agentMoved`."""
+    """`_agent_moved` is `_agentMoved`; constants and special methods stay as they are."""
+    if name.isupper() or name.startswith("__"):
+        return name
     head = name[: len(name) - len(name.lstrip("_"))]
     first, *rest = name[len(head) :].split("_")
     return head + first + "".join(part[:1].upper() + part[1:] for part in rest)

@@ -1,0 +1,98 @@
+"""A convenience for teams from Python 2: their files as Python 3, so that somebody can check and keep them.
+
+It is done by hand or by `check`, never in a match: what plays is what was submitted.
+"""
+
+from __future__ import annotations
+
+import ast
+import tokenize
+import warnings
+from dataclasses import replace
+from io import BytesIO
+from typing import Any, Final
+
+from pacman_ctf.errors import SubmissionError
+from pacman_ctf.submission import Submission, python2
+
+NOTICE: Final = "# Converted from Python 2 by pacman-ctf; please check it, above all where numbers are divided.\n"
+_DIVIDE: Final = """
+def _divide(a, b):  # what / was in Python 2
+    return a // b if isinstance(a, int) and isinstance(b, int) else a / b
+
+"""
+
+
+def convert(team: Submission) -> Submission:
+    """The team with each Python 2 file converted; the others stay as they are."""
+    files = {
+        path: to_python3(path, source) if path.endswith(".py") and python2(source) else source
+        for path, source in team.files.items()
+    }
+    return replace(team, files=files)
+
+
+def to_python3(path: str, source: bytes) -> bytes:
+    """One file converted. Raises `SubmissionError` when even Python 2 could not read it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the converter is on its way out of the standard library
+            from lib2to3 import refactor
+            from lib2to3.pgen2.parse import ParseError
+            from lib2to3.pgen2.tokenize import TokenError
+    except ImportError as error:
+        raise SubmissionError(f"{path} is Python 2; to convert it, run this with Python 3.12 or earlier") from error
+    encoding, _ = tokenize.detect_encoding(BytesIO(source).readline)
+    text = source.decode(encoding, "replace").expandtabs(8).replace("\r\n", "\n").rstrip() + "\n"
+    true_division = "import division" in text
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tool = refactor.RefactoringTool(refactor.get_fixers_from_package("lib2to3.fixes"))
+            tree = tool.refactor_string(text, path)
+    except (ParseError, TokenError, IndentationError, AttributeError) as error:
+        raise SubmissionError(f"{path} is neither Python 2 nor Python 3: {error}") from error
+    divided = not true_division and _divisions(tree)
+    return _headed(str(tree), _DIVIDE if divided else "").encode()
+
+
+def _divisions(tree: Any) -> bool:
+    """Turn each `/` into a call that divides as Python 2 did; whether there was one."""
+    from lib2to3 import pytree
+    from lib2to3.pgen2 import token
+    from lib2to3.pygram import python_symbols as symbols
+
+    found = False
+    for node in list(tree.post_order()):
+        slash = [child for child in node.children if child.type in (token.SLASH, token.SLASHEQUAL)]
+        if not slash:
+            continue
+        found = True
+        left, *rest = node.children
+        text = str(left).lstrip()
+        for operator, operand in zip(rest[::2], rest[1::2], strict=True):
+            if operator.type == token.SLASH:
+                text = f"_divide({text.strip()}, {str(operand).strip()})"
+            elif operator.type == token.SLASHEQUAL:
+                text = f"{text.strip()} = _divide({text.strip()}, {str(operand).strip()})"
+            else:
+                text += f"{operator}{operand}"
+        node.replace(pytree.Leaf(token.NAME, text, prefix=left.prefix))
+    assert symbols is not None
+    return found
+
+
+def _headed(text: str, helper: str) -> str:
+    """The notice on top; the helper after what must come first."""
+    body = ast.parse(text).body
+    first = 0
+    for statement in body:
+        docstring = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        future = isinstance(statement, ast.ImportFrom) and statement.module == "__future__"
+        if not (docstring or future):
+            break
+        first = statement.end_lineno or 0
+    lines = text.splitlines(keepends=True)
+    coding = 1 if lines and lines[0].startswith("#!") else 0
+    head = "".join(lines[:coding]) + NOTICE + "".join(lines[coding:first])
+    return head + helper + "".join(lines[max(first, coding) :])
