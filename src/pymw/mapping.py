@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from pymw.backends.protocol import Broken, Ended, Event, Progressed, Returned
@@ -24,7 +24,7 @@ class Gathering:
         self._bar = bar
         self._over = over
         self._changed = threading.Condition()
-        self._stretches: dict[int, Sequence[Any]] = {}
+        self._stretches: dict[int, Any] = {}  # by first index: sequences of values
         self._arrivals: deque[int] = deque()  # the first indices of stretches, as they came
         self._next = 0
         self._fractions: dict[int, float] = {}
@@ -44,9 +44,9 @@ class Gathering:
         """Keep it until its turn comes."""
         match event:
             case Returned(_, index, values):
-                self._keep(index, values)
+                self._keep(index, list(values) if len(values) == 1 else values)
             case Ended(_, index, outcome, error):
-                self._keep(index, (outcome.value if error is None else Failed(error),))
+                self._keep(index, [outcome.value if error is None else Failed(error)])
             case Progressed(_, index, fraction):
                 self._fractions[index] = fraction
                 self._show()
@@ -57,7 +57,7 @@ class Gathering:
             case _:
                 pass
 
-    def _keep(self, index: int, values: Sequence[Any]) -> None:
+    def _keep(self, index: int, values: Any) -> None:
         with self._changed:
             self._stretches[index] = values
             if not self._ordered:
@@ -93,7 +93,17 @@ class Gathering:
         """How many tasks are not finished."""
         return self.sent - self.home
 
-    def stretch(self, deadline: float | None, until_away: int | None = None) -> Sequence[Any] | None:
+    @property
+    def unread(self) -> int:
+        """How many tasks have been sent and their results not been read."""
+        return self.sent - self._next
+
+    @property
+    def ready(self) -> bool:
+        """Whether the reader would not have to wait."""
+        return bool(self._arrivals) if not self._ordered else self._next in self._stretches
+
+    def stretch(self, deadline: float | None, until_away: int | None = None) -> Any:
         """The next results, in order or as they come; None at the end.
 
         With `until_away` an empty stretch is returned as soon as no more tasks than that are unfinished.
@@ -145,7 +155,7 @@ def read(
 ) -> Iterator[Any]:
     """What `map` returns. `feed` sends more of an unsized input, and says at how many unfinished tasks to come again.
 
-    A failure is always a stretch of its own, so that the long stretches need no look at each value.
+    A failure is always a stretch of its own, so that the long stretches, of plain values, need no look at each.
     """
     try:
         while True:
@@ -153,17 +163,19 @@ def read(
             values = gathering.stretch(deadline, again)
             if values is None:
                 return
-            if len(values) == 1 and type(values[0]) is Failed:
-                error = values[0].error
+            if len(values) != 1:
+                yield from values
+            elif type(values[0]) is not Failed:
+                yield values.pop()  # no reference to what may be large stays here
+            else:
+                error = values.pop().error
                 try:
                     if on_error == "raise":
                         raise error
                     if on_error == "return":
                         yield error
                 finally:
-                    del error, values  # no cycle through the traceback
-            else:
-                yield from values
+                    del error  # no cycle through the traceback
     finally:
         leave()
         if bar is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from pymw import worker
 from pymw.backends import open_backend
-from pymw.backends.protocol import Backend, Batch, Broken, Call, Receiver, Setup, refuse_unsupported
+from pymw.backends.protocol import Backend, Batch, Broken, Call, Capabilities, Receiver, Setup, refuse_unsupported
 from pymw.bar import bar_for
 from pymw.collector import Intake
 from pymw.errors import NotInsideTask
@@ -148,6 +148,11 @@ class Master(Executor):
     def backend(self) -> str:
         """The backend's name, as in its URL."""
         return self._backend.name
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend promises."""
+        return self._backend.capabilities
 
     def __repr__(self) -> str:
         return f"<Master {self._backend.name}{' closed' if self._closed else ''}>"
@@ -334,37 +339,41 @@ class Sending:
         self._window = buffersize or FIRST_WINDOW * (self._master._backend.status().workers or 1)
 
     def feed(self) -> int | None:
-        """Send what the window has room for; return at how many unfinished tasks to come again, None for never."""
+        """Send what the window has room for; return at how many unfinished tasks to come again, None for never.
+
+        While there are results to read, what is not yet read counts. Behind a straggler, where the reader would
+        have to wait, only what is not yet finished does: workers never idle because of one slow task.
+        """
         if self._iterators is None:
-            if self._error is not None and not self._gathering.away:
+            if self._error is not None and not self._gathering.unread:
                 raise self._error
             return None
         low = self._window - 1 if self._fixed else self._window // 2
-        room = self._window - self._gathering.away
-        if self._gathering.away > low:
+        taken = self._gathering.unread if self._gathering.ready else self._gathering.away
+        if taken > low:
             return low
         if self._master._closed:
             raise RuntimeError("the master was shut down before the input of this map was at its end")
         now = time.monotonic()
         if not self._fixed and self._fed and now - self._fed < QUICK and self._window < LARGEST_WINDOW:
             self._window *= 2
-            room = self._window - self._gathering.away
         self._fed = now
+        self._send_rows(self._iterators, self._window - taken)
+        return self._window - 1 if self._fixed else self._window // 2
+
+    def _send_rows(self, iterators: Sequence[Iterator[Any]], room: int) -> None:
         try:
-            columns = rows_of(self._iterators, room)
+            columns = rows_of(iterators, room)
         except BaseException as error:
-            self._finish_feeding()
             if not self._gathering.sent:
                 raise
-            self._error = error
-            return None
-        tasks = len(columns[0])
-        if tasks:
-            self._send(columns, tasks)
-        if tasks < room:
+            self._error = error  # raised when the results before it have been read, as the built-in map does
             self._finish_feeding()
-            return None
-        return self._window - 1 if self._fixed else self._window // 2
+            return
+        if columns[0]:
+            self._send(columns, len(columns[0]))
+        if len(columns[0]) < room:
+            self._finish_feeding()
 
     def _finish_feeding(self) -> None:
         self._iterators = None

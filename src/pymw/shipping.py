@@ -16,7 +16,7 @@ from typing import Any
 
 from pymw.errors import UnshippableError
 
-__all__ = ["Shipment", "culprit", "pack", "ship"]
+__all__ = ["Shipment", "culprit", "pack", "pack_call", "ship"]
 
 DEEPEST = 20
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -49,6 +49,16 @@ def pack(value: Any, root: str = "") -> bytes:
     except Exception as error:
         raise UnshippableError(culprit(value, root) or f"{root or value!r} cannot be sent: {error}") from error
     return data
+
+
+def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """The arguments of one call, pickled; UnshippableError leads to the part that cannot be sent."""
+    try:
+        return pack((args, kwargs))
+    except UnshippableError:
+        pack(args, "args")
+        pack(kwargs, "kwargs")
+        raise
 
 
 def ship(function: Callable[..., Any]) -> Shipment:

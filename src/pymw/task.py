@@ -88,7 +88,10 @@ class TaskState(enum.Enum):
 class TaskFuture(Future[Any]):
     """A real `concurrent.futures.Future` that also tells where its task is and how it went."""
 
-    _call: Call  # set by whoever makes both: the call's receiver is this future
+    # Set by whoever makes both: the call's receiver is this future. None once the task is over, so that neither
+    # the function nor its arguments live as long as the future.
+    _call: Call | None = None
+    _id = _name = ""
 
     def __init__(self, backend: Backend, over: Callable[[Call], None]) -> None:
         super().__init__()
@@ -103,12 +106,12 @@ class TaskFuture(Future[Any]):
     @property
     def id(self) -> str:
         """What tells the task apart in messages, logs and the run's journal."""
-        return self._call.id
+        return self._call.id if self._call is not None else self._id
 
     @property
     def name(self) -> str:
         """The option `name`, else the function's own name."""
-        return self._call.name
+        return self._call.name if self._call is not None else self._name
 
     @property
     def state(self) -> TaskState:
@@ -132,7 +135,7 @@ class TaskFuture(Future[Any]):
     @property
     def attempts(self) -> tuple[Attempt, ...]:
         """The attempts that lost their worker."""
-        return self._outcome.attempts if self._outcome is not None else self._lost
+        return self._outcome.attempts if self._outcome is not None and self._outcome.attempts else self._lost
 
     @property
     def stdout(self) -> str:
@@ -181,15 +184,19 @@ class TaskFuture(Future[Any]):
                 error = self.exception()
                 return f"{self.name} failed: {type(error).__name__}: {error}"
             case _:
-                return self._backend.explain(self._call, 0)
+                return self._backend.explain(self._call, 0) if self._call is not None else f"{self.name} is over"
 
     def cancel(self) -> bool:
         """Cancel the task if it has not begun, as in the standard library."""
-        cancelled = super().cancel()
-        if cancelled:
-            self._over(self._call)
-            self._backend.cancel(self._call)
+        cancelled, call = super().cancel(), self._call
+        if cancelled and call is not None:
+            self._forget(call)
+            self._backend.cancel(call)
         return cancelled
+
+    def _forget(self, call: Call) -> None:
+        self._id, self._name, self._call = call.id, call.name, None
+        self._over(call)
 
     def __repr__(self) -> str:
         told = f" {self.progress:.0%}" if self.state is TaskState.RUNNING and self._progress else ""
@@ -227,7 +234,8 @@ class TaskFuture(Future[Any]):
         if self.done():
             return  # cancelled meanwhile, or told twice
         self._outcome = outcome
-        self._over(self._call)
+        if self._call is not None:
+            self._forget(self._call)
         if error is not None and isinstance(error, CancelledError) and super().cancel():
             return
         if not self.running():

@@ -26,7 +26,7 @@ from pymw.backends.protocol import (
     Progressed,
     Setup,
 )
-from pymw.errors import BackendError
+from pymw.errors import BackendError, UnsupportedOption
 from pymw.outcome import resolve_imported
 
 if TYPE_CHECKING:
@@ -39,8 +39,6 @@ def open_memory(address: str, setup: Setup) -> MemoryBackend:
     """``memory``: `max_workers` threads of this process, one if not given."""
     for name in ("initializer", "mp_context", "max_tasks_per_child"):
         if getattr(setup, name) is not None:
-            from pymw.errors import UnsupportedOption
-
             raise UnsupportedOption(name, "memory", "it has no processes")
     return MemoryBackend(setup, setup.max_workers or 1)
 

@@ -35,7 +35,7 @@ from pymw.backends.protocol import (
 )
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
 from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
-from pymw.shipping import Shipment, pack, ship
+from pymw.shipping import Shipment, pack, pack_call, ship
 
 __all__ = ["LocalBackend"]
 
@@ -158,20 +158,24 @@ class LocalBackend:
         if self._closing or self._broken:
             return
         for worker in self._workers:
-            if worker.ready and not worker.retiring and not worker.chunks:
+            if not worker.retiring and not worker.chunks and self._queue.tasks:
                 self._give(worker)
-        if self._queue.tasks:
-            for worker in self._workers:
-                if len(worker.chunks) == 1 and self._may_run_ahead(worker):
-                    self._give(worker)
-        starting = sum(not worker.ready for worker in self._workers)
-        while len(self._workers) < self._workers_wanted and self._queue.tasks > starting:
-            self._start_worker()
-            starting += 1
+        while len(self._workers) < self._workers_wanted and self._queue.tasks:
+            if not self._start_worker():
+                break
+            self._give(self._workers[-1])
+        for worker in self._workers:
+            if self._queue.tasks and len(worker.chunks) == 1 and self._may_run_ahead(worker):
+                self._give(worker)
 
     def _may_run_ahead(self, worker: WorkerProcess) -> bool:
         chunk = worker.chunks[0]
-        if worker.retiring or self._max_tasks is not None or any(stretch.alone for stretch in chunk.stretches):
+        if (
+            worker.retiring
+            or not worker.ready
+            or self._max_tasks is not None
+            or any(stretch.alone for stretch in chunk.stretches)
+        ):
             return False
         shipments = [(stretch.shipment, len(stretch)) for stretch in chunk.stretches]
         if any(not shipment.items for shipment, _ in shipments):
@@ -179,7 +183,7 @@ class LocalBackend:
         return sum(shipment.pace * tasks for shipment, tasks in shipments) < AHEAD_SECONDS
 
     def _give(self, worker: WorkerProcess) -> None:
-        ahead = bool(worker.chunks)
+        ahead = bool(worker.chunks) or not worker.ready
         while True:
             stretches = self._wanted(self._queue.take(self._workers_wanted * (2 if ahead else 1)), worker)
             if stretches is None:
@@ -250,7 +254,7 @@ class LocalBackend:
 
     # Workers come and go.
 
-    def _start_worker(self) -> None:
+    def _start_worker(self) -> bool:
         if self._thread is None:
             self._thread = threading.Thread(target=self._collect, name=f"pymw {self.name}", daemon=True)
             self._thread.start()
@@ -262,10 +266,11 @@ class LocalBackend:
         except OSError as error:
             if not self._workers:
                 raise BackendError(f"cannot start a worker process: {error}") from error
-            return
+            return False
         self._workers.append(worker)
         self._waiter.add(worker.connection, worker)
         self._waiter.wake()
+        return True
 
     # The collecting thread.
 
@@ -287,6 +292,7 @@ class LocalBackend:
                     return
                 if events and not self._closing:
                     self._collector.deliver(events)
+                del events  # nothing of the tasks is held while this thread waits
         except BaseException as error:  # a bug of ours must not leave anyone waiting for ever
             self._break(error)
             raise
@@ -547,7 +553,7 @@ def _initializer(setup: Setup) -> bytes | None:
 
 def _stretch(batch: Batch) -> Stretch:
     shipment = ship(batch.call.function)
-    payload = None if batch.call.many else pack((batch.args(0), dict(batch.kwargs)), "call")
+    payload = None if batch.call.many else pack_call(batch.args(0), dict(batch.kwargs))
     return Stretch(batch, shipment, 0, len(batch), payload)
 
 

@@ -1,0 +1,132 @@
+"""The command `pymw`: run a script on a backend, and see what there is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import runpy
+import sys
+import time
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from pymw.backends import known_backends
+from pymw.errors import PyMWError
+
+__all__ = ["main"]
+
+EXAMPLES = """\
+examples:
+  pymw backends                                     what a script can run on
+  pymw run pi.py --backend local                    run a script, its masters on this machine
+  pymw run pi.py --backend boinc:~/pi-project -- --tasks 800
+                                                    the same script on volunteers' computers
+  pymw doctor                                       is everything in place here?
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    split = words.index("--") if "--" in words else len(words)
+    parser = _parser()
+    given = parser.parse_args(words[:split])
+    given.arguments = words[split + 1 :]
+    if given.command is None:
+        parser.print_help()
+        return 2
+    try:
+        code: int = given.command(given)
+    except PyMWError as error:
+        print(f"pymw: {error}", file=sys.stderr)
+        return 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pymw",
+        usage="pymw COMMAND ...",
+        description=f"Master-worker computing in Python.\n\n{EXAMPLES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(command=None)
+    parser.add_argument("--version", action="version", version=f"pymw {version('pymw-grid')}")
+    commands = parser.add_subparsers(title="commands", metavar="")
+
+    run = commands.add_parser(
+        "run",
+        help="run a script with a backend for its masters",
+        usage="pymw run SCRIPT [--backend URL] [-- ARGUMENT ...]",
+    )
+    run.add_argument("script", help="a Python program")
+    run.add_argument("--backend", metavar="URL", help="what a Master without one of its own uses")
+    run.set_defaults(command=_run)
+
+    backends = commands.add_parser("backends", help="list the backends")
+    backends.add_argument("--json", action="store_true", help="as JSON")
+    backends.set_defaults(command=_backends)
+
+    doctor = commands.add_parser("doctor", help="check that tasks can run here")
+    doctor.add_argument("--json", action="store_true", help="as JSON")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _run(given: argparse.Namespace) -> int:
+    if given.backend:
+        os.environ["PYMW_BACKEND"] = given.backend
+    script = Path(given.script)
+    if not script.is_file():
+        print(f"pymw: there is no script {given.script}", file=sys.stderr)
+        return 1
+    sys.argv = [given.script, *given.arguments]
+    sys.path.insert(0, str(script.resolve().parent))
+    runpy.run_path(given.script, run_name="__main__")
+    return 0
+
+
+def _backends(given: argparse.Namespace) -> int:
+    known = known_backends()
+    if given.json:
+        print(json.dumps(known))
+        return 0
+    width = max(map(len, known))
+    for name, about in known.items():
+        print(f"{name:{width}}  {about}")
+    return 0
+
+
+def _doctor(given: argparse.Namespace) -> int:
+    findings = _findings()
+    healthy = all(finding["ok"] for finding in findings)
+    if given.json:
+        print(json.dumps({"ok": healthy, "findings": findings}))
+    else:
+        for finding in findings:
+            print(f"{'ok ' if finding['ok'] else 'BAD'} {finding['what']}: {finding['told']}")
+    return 0 if healthy else 1
+
+
+def _findings() -> list[dict[str, Any]]:
+    findings: list[dict[str, Any]] = []
+
+    def note(what: str, told: str, *, ok: bool = True) -> None:
+        findings.append({"what": what, "told": told, "ok": ok})
+
+    note("python", f"{platform.python_version()} at {sys.executable}")
+    note("pymw", version("pymw-grid"))
+    from pymw.master import Master
+
+    began = time.monotonic()
+    try:
+        with Master("local", max_workers=1) as master:
+            told = master.submit(platform.node).result(60)
+        note("local", f"a worker process on {told} answered in {time.monotonic() - began:.2f} s")
+    except Exception as error:  # noqa: BLE001 - whatever is wrong is what the command is there to tell
+        note("local", f"a worker process did not answer: {error}", ok=False)
+    return findings

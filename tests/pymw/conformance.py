@@ -1,0 +1,275 @@
+"""What every backend must do: one mixin per behaviour, a few tasks each, so that slow backends can run it too.
+
+A backend comes under the suite by a test module with a class that provides `master`:
+
+    class TestMine(Suite):
+        @pytest.fixture(scope="class")          # one master for all the tests, where opening one is slow
+        @classmethod
+        def master(cls): ...
+        limit = 60.0                            # seconds that any one result may take
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections.abc import Iterator
+from concurrent.futures import FIRST_EXCEPTION, Executor, Future
+
+import pytest
+
+import pymw
+from pymw import Master, TaskFuture, TaskState
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def add(a: int, b: int, *, c: int = 0) -> int:
+    return a + b + c
+
+
+def fail(x: int) -> int:
+    raise ValueError(f"no {x}")
+
+
+def fail_on_two(x: int) -> int:
+    if x == 2:
+        raise LookupError("two")
+    return x
+
+
+def tell(fraction: float) -> str:
+    pymw.progress(fraction)
+    pymw.log("telling")
+    pymw.checkpoint.save({"fraction": fraction})
+    return "told"
+
+
+class TwoArguments(Exception):
+    def __init__(self, left: int, right: int) -> None:
+        super().__init__(left, right)
+        self.left, self.right = left, right
+
+
+def raise_two(left: int, right: int) -> None:
+    raise TwoArguments(left, right)
+
+
+def raise_with_cause() -> None:
+    try:
+        {}["missing"]
+    except KeyError as error:
+        problem = RuntimeError("outer")
+        problem.add_note("look here")
+        raise problem from error
+
+
+def raise_group() -> None:
+    raise ExceptionGroup("several", [ValueError("one"), TypeError("two")])
+
+
+def leave() -> None:
+    raise SystemExit(3)
+
+
+class Backed:
+    """What the mixins need of the class that they are mixed into."""
+
+    limit = 60.0
+
+    @pytest.fixture
+    def master(self) -> Iterator[Master]:
+        raise NotImplementedError
+
+
+class Submits(Backed):
+    def test_is_an_executor(self, master: Master) -> None:
+        assert isinstance(master, Executor)
+        future = master.submit(square, 3)
+        assert isinstance(future, Future)
+        assert isinstance(future, TaskFuture)
+        assert future.result(self.limit) == 9
+        assert future.state is TaskState.DONE
+        assert future.progress == 1.0
+
+    def test_passes_positional_and_keyword_arguments(self, master: Master) -> None:
+        assert master.submit(add, 1, 2, c=3).result(self.limit) == 6
+
+    def test_as_completed_and_wait_are_the_standard_ones(self, master: Master) -> None:
+        futures = [master.submit(square, n) for n in range(6)]  # more than four: the limit of 2009
+        assert sorted(future.result() for future in pymw.as_completed(futures, self.limit)) == [0, 1, 4, 9, 16, 25]
+        done, left = pymw.wait(futures, self.limit, FIRST_EXCEPTION)
+        assert (len(done), len(left)) == (6, 0)
+
+    def test_a_callback_is_called(self, master: Master) -> None:
+        called = threading.Event()
+        future = master.submit(square, 2)
+        future.add_done_callback(lambda _: called.set())
+        assert called.wait(self.limit)
+
+    def test_can_be_awaited(self, master: Master) -> None:
+        async def main() -> int:
+            return await asyncio.wait_for(asyncio.wrap_future(master.submit(square, 5)), self.limit)
+
+        assert asyncio.run(main()) == 25
+
+    def test_a_future_tells(self, master: Master) -> None:
+        future = master.submit(square, 4)
+        assert future.name == "square"
+        assert future.id
+        future.result(self.limit)
+        assert "square" in repr(future)
+        assert "returned" in future.explain()
+        assert "square" in future._repr_html_()
+
+
+class Maps(Backed):
+    def test_keeps_the_order(self, master: Master) -> None:
+        assert list(master.map(square, range(8), timeout=self.limit)) == [n * n for n in range(8)]
+
+    def test_takes_rows_of_several_inputs(self, master: Master) -> None:
+        assert list(master.map(add, [1, 2, 3], itertools.repeat(10), timeout=self.limit)) == [11, 12, 13]
+        assert list(master.map(add, (1, 2, 3), iter([5, 5]), timeout=self.limit)) == [6, 7]
+
+    def test_of_nothing_is_nothing(self, master: Master) -> None:
+        assert list(master.map(square, [])) == []
+        assert list(master.map(square, iter([]))) == []
+
+    def test_never_swallows_an_endless_input(self, master: Master) -> None:
+        numbers = itertools.count()
+        results = master.map(square, numbers, buffersize=3, timeout=self.limit)
+        assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+        results.close()  # type: ignore[attr-defined]
+        assert next(numbers) <= 5 + 3
+
+    def test_gives_results_as_they_come(self, master: Master) -> None:
+        assert sorted(master.map(square, range(6), ordered=False, timeout=self.limit)) == [0, 1, 4, 9, 16, 25]
+
+    def test_a_failing_item_neither_hangs_nor_hides_the_others(self, master: Master) -> None:
+        kept = list(master.map(fail_on_two, range(4), on_error="return", timeout=self.limit))
+        assert kept[:2] == [0, 1]
+        assert isinstance(kept[2], LookupError)
+        assert kept[3] == 3
+        assert list(master.map(fail_on_two, range(4), on_error="skip", timeout=self.limit)) == [0, 1, 3]
+        results = master.map(fail_on_two, range(4), timeout=self.limit)
+        assert [next(results), next(results)] == [0, 1]
+        with pytest.raises(LookupError, match="two"):
+            next(results)
+
+    def test_reads_a_sized_input_once_and_at_the_call(self, master: Master) -> None:
+        numbers = [1, 2, 3]
+        results = master.map(square, numbers, timeout=self.limit)
+        numbers.clear()
+        assert list(results) == [1, 4, 9]
+
+    def test_refuses_nonsense(self, master: Master) -> None:
+        for wrong in ({"chunksize": 0}, {"buffersize": 0}, {"on_error": "ignore"}):
+            with pytest.raises(ValueError):
+                master.map(square, [1], **wrong)  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            master.map(square, [1], buffersize="many")  # type: ignore[arg-type]
+        with pytest.raises(TypeError):
+            list(master.map(square, 5))  # type: ignore[arg-type]
+
+
+class Functions(Backed):
+    def test_a_lambda(self, master: Master) -> None:
+        assert master.submit(lambda x: x + 1, 1).result(self.limit) == 2
+
+    def test_a_closure(self, master: Master) -> None:
+        step = 10
+
+        def forward(x: int) -> int:
+            return square(x) + step
+
+        assert master.submit(forward, 2).result(self.limit) == 14
+
+    def test_a_function_of_a_notebook_cell_in_its_newest_form(self, master: Master) -> None:
+        cells: dict[str, object] = {"__name__": "__main__"}
+        exec("def helper(x): return x + 1\ndef function(x): return helper(x)", cells)
+        assert master.submit(cells["function"], 1).result(self.limit) == 2  # type: ignore[arg-type]
+        exec("def helper(x): return x + 100", cells)
+        assert master.submit(cells["function"], 1).result(self.limit) == 101  # type: ignore[arg-type]
+
+
+class Failures(Backed):
+    def test_an_exception_comes_home_with_its_traceback(self, master: Master) -> None:
+        future = master.submit(fail, 7)
+        with pytest.raises(ValueError, match="no 7") as caught:
+            future.result(self.limit)
+        assert 'raise ValueError(f"no {x}")' in str(caught.value.__cause__)
+        assert future.state is TaskState.FAILED
+        assert "ValueError: no 7" in future.explain()
+
+    def test_an_exception_with_any_constructor_comes_home(self, master: Master) -> None:
+        error = master.submit(raise_two, 1, 2).exception(self.limit)
+        assert isinstance(error, TwoArguments)
+        assert (error.left, error.right) == (1, 2)
+
+    def test_notes_and_causes_are_kept(self, master: Master) -> None:
+        error = master.submit(raise_with_cause).exception(self.limit)
+        assert isinstance(error, RuntimeError)
+        assert error.__notes__ == ["look here"]
+        assert "KeyError" in str(error.__cause__)
+
+    def test_a_group_comes_home(self, master: Master) -> None:
+        error = master.submit(raise_group).exception(self.limit)
+        assert isinstance(error, ExceptionGroup)
+        assert [type(member) for member in error.exceptions] == [ValueError, TypeError]
+
+    def test_leaving_the_interpreter_is_only_an_exception(self, master: Master) -> None:
+        assert isinstance(master.submit(leave).exception(self.limit), SystemExit)
+        assert master.submit(square, 2).result(self.limit) == 4
+
+    def test_exceptions_are_retried_when_asked_and_only_then(self, master: Master) -> None:
+        assert isinstance(
+            master.options(retries=1, retry_on=KeyError).submit(fail, 1).exception(self.limit), ValueError
+        )
+        assert isinstance(master.options(retries=1).submit(fail, 1).exception(self.limit), ValueError)
+
+
+class Beside(Backed):
+    def test_progress_log_and_checkpoint_do_no_harm(self, master: Master) -> None:
+        assert master.submit(tell, 0.5).result(self.limit) == "told"
+        assert list(master.map(tell, [0.1, 0.9], timeout=self.limit)) == ["told", "told"]
+
+    def test_status_tells(self, master: Master) -> None:
+        assert master.backend in str(master.status())
+        assert "<table>" in master._repr_html_()
+
+
+class Refusals(Backed):
+    @pytest.mark.parametrize(
+        ("option", "capability"),
+        [
+            ({"quorum": 2}, "redundancy"),
+            ({"time_limit": 5.0}, "kills_tasks"),
+            ({"deadline": 60.0}, "deadlines"),
+            ({"files": ["a.txt"]}, "files"),
+            ({"memory": 1 << 30}, "memory_limit"),
+            ({"disk": 1 << 30}, "disk_limit"),
+            ({"priority": 3}, "priorities"),
+        ],
+    )
+    def test_an_option_is_promised_or_refused_by_name(
+        self, master: Master, option: dict[str, object], capability: str
+    ) -> None:
+        if getattr(master.capabilities, capability):
+            assert isinstance(master.options(**option), Executor)
+        else:
+            with pytest.raises(pymw.UnsupportedOption, match=f"{next(iter(option))}="):
+                master.options(**option)
+
+    def test_an_unknown_option_is_told_with_those_there_are(self, master: Master) -> None:
+        with pytest.raises(TypeError, match=r"retires.*retries"):
+            master.options(retires=3)
+
+    def test_options_never_mix_with_the_arguments(self, master: Master) -> None:
+        assert master.options(name="sum").submit(add, 1, 2, c=4).result(self.limit) == 7
+
+
+class Suite(Submits, Maps, Functions, Failures, Beside, Refusals):
+    """All of it."""

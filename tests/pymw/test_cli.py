@@ -1,0 +1,63 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pymw.cli import main
+
+LIMIT = 60
+
+
+def test_help_begins_with_examples(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out = capsys.readouterr().out
+    assert out.index("examples:") < out.index("commands:")
+
+
+def test_backends_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["backends"]) == 0
+    assert "local" in capsys.readouterr().out
+    assert main(["backends", "--json"]) == 0
+    assert "memory" in json.loads(capsys.readouterr().out)
+
+
+def test_doctor_finds_a_working_local_backend(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["ok"]
+    assert {finding["what"] for finding in told["findings"]} >= {"python", "local"}
+
+
+def pymw(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", "from pymw.cli import main; raise SystemExit(main())", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False)
+
+
+def test_run_gives_a_script_its_backend_and_arguments(tmp_path: Path) -> None:
+    (tmp_path / "helper.py").write_text("def double(x): return 2 * x\n")
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys\nfrom helper import double\nfrom pymw import Master\n"
+        "with Master() as master: print(master.backend, list(master.map(double, [1, 2])), sys.argv[1:])\n"
+    )
+    done = pymw("run", str(script), "--backend", "local:1", "--", "--tasks", "2")
+    assert (done.stdout, done.stderr) == ("local:1 [2, 4] ['--tasks', '2']\n", "")
+
+
+def test_an_unknown_backend_is_told_with_those_there_are(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from pymw import Master\nMaster()\n")
+    done = pymw("run", str(script), "--backend", "cloud")
+    assert done.returncode == 1
+    assert done.stderr == "pymw: no backend is named 'cloud'; there are: boinc, local, memory\n"
+
+
+def test_a_missing_script_is_told(tmp_path: Path) -> None:
+    done = pymw("run", str(tmp_path / "none.py"))
+    assert (done.returncode, "there is no script" in done.stderr) == (1, True)

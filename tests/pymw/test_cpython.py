@@ -1,0 +1,90 @@
+"""CPython's own tests of executors, run against the local backend.
+
+They are imported from the installed test package, never copied: the interpreter's own, or Debian's
+(libpython3.11-testsuite) for the same minor version. EXCLUDED says which of them say nothing about us, and why.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from pymw import Master
+
+EXCLUDED = {
+    "test_interpreter_shutdown": "imports its executor from concurrent.futures by name; test_leaving.py has ours",
+    "test_submit_after_interpreter_shutdown": "likewise",
+    "test_hang_gh83386": "likewise",
+}
+
+
+def find() -> ModuleType | None:
+    """The test module, from wherever it is installed."""
+    with contextlib.suppress(ImportError):
+        return importlib.import_module("test.test_concurrent_futures")
+    debian = Path(f"/usr/lib/python{sys.version_info.major}.{sys.version_info.minor}/test")
+    if not (debian / "test_concurrent_futures.py").exists():
+        return None
+    for name in [name for name in sys.modules if name == "test" or name.startswith("test.")]:
+        del sys.modules[name]
+    folder = tempfile.TemporaryDirectory()  # holds nothing but `test`: Debian's standard library stays out of the way
+    atexit.register(folder.cleanup)
+    (Path(folder.name) / "test").symlink_to(debian)
+    sys.path.insert(0, folder.name)
+    return importlib.import_module("test.test_concurrent_futures")
+
+
+found = find()
+REASON = "not installed: the interpreter's test package, or Debian's libpython3.11-testsuite"
+
+
+@pytest.mark.skipif(found is not None, reason="CPython's tests are here, and run below")
+def test_cpythons_own_tests_are_here(request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--strict-parts"):
+        pytest.fail(REASON)
+    pytest.skip(REASON)
+
+
+class LocalMaster(Master):
+    """Workers start anew for every test: two of them, on a machine that others use too."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("local", **kwargs)
+
+    @property
+    def _broken(self) -> bool:  # what the tests of initializers look at
+        return self._backend._broken is not None  # type: ignore[attr-defined]
+
+
+if found is not None:
+
+    def adopt(*names: str) -> dict[str, type]:
+        """Test cases made of CPython's mixins; in later versions each has a module of its own."""
+        homes = [found, *(importlib.import_module(f"{found.__name__}.{m}") for m in modules())]
+        cases = {}
+        for name in names:
+            mixin = next(getattr(home, name) for home in homes if hasattr(home, name))
+            executor = next(home.ExecutorMixin for home in homes if hasattr(home, "ExecutorMixin"))
+            excluded = {test: None for test in EXCLUDED if hasattr(mixin, test)}
+            bases = (mixin,) if issubclass(mixin, executor) else (mixin, executor)
+            members = {"executor_type": LocalMaster, "worker_count": 2, "__test__": True, **excluded}
+            cases[f"Test{name}"] = type(f"Test{name}", (*bases, unittest.TestCase), members)
+        return cases
+
+    def modules() -> list[str]:
+        """The parts of the test package, where it is one."""
+        path = getattr(found, "__path__", None)
+        return (
+            [] if path is None else ["util", "executor", "test_wait", "test_as_completed", "test_shutdown", "test_init"]
+        )
+
+    globals().update(adopt("ExecutorTest", "WaitTests", "AsCompletedTests", "ExecutorShutdownTest", "InitializerMixin"))

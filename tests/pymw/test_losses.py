@@ -1,0 +1,290 @@
+"""Workers that die, run too long, or leave things behind: the local backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import pymw
+from pymw import Master, TimeLimitExceeded, UnshippableError, WorkerLost
+
+LIMIT = 60.0
+
+
+@pytest.fixture
+def master() -> Iterator[Master]:
+    with Master("local", max_workers=2) as master:
+        yield master
+
+
+def identity(x: int) -> int:
+    return x
+
+
+def die_once(x: int, victim: int, flag: str) -> int:
+    if x == victim:
+        try:
+            Path(flag).touch(exist_ok=False)
+        except FileExistsError:
+            return x
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def die_always(x: int, victim: int) -> int:
+    if x == victim:
+        os._exit(7)
+    return x
+
+
+def count_runs(x: int, folder: str) -> int:
+    """Leave a mark for every time that x was run; 500 takes the worker along the first time."""
+    with Path(folder, str(x)).open("a") as file:
+        file.write("x")
+    if x == 500 and Path(folder, str(x)).read_text() == "x":
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def sleep_with_child(flag: str) -> None:
+    child = subprocess.Popen(["sleep", "600"])
+    Path(flag).write_text(f"{os.getpid()} {child.pid}")
+    time.sleep(600)
+
+
+def add_up(flag: str, steps: int) -> tuple[int, int]:
+    """Sum with a checkpoint at each step; dies half-way, once. Returns the sum and the steps of this attempt."""
+    done, total = pymw.checkpoint.load((0, 0))
+    mine = 0
+    for i in range(done, steps):
+        total += i
+        mine += 1
+        pymw.checkpoint.save((i + 1, total))
+        if i == steps // 2 and not Path(flag).exists():
+            Path(flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return total, mine
+
+
+def gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def eventually(condition: object, limit: float = LIMIT) -> bool:
+    deadline = time.monotonic() + limit
+    while not condition():  # type: ignore[operator]
+        if time.monotonic() > deadline:
+            return False
+        threading.Event().wait(0.02)
+    return True
+
+
+def test_one_killer_among_a_thousand_costs_nobody_else(master: Master, tmp_path: Path) -> None:
+    flag = str(tmp_path / "died")
+    results = list(master.map(die_once, range(1000), [617] * 1000, [flag] * 1000, timeout=LIMIT))
+    assert results == list(range(1000))
+    assert Path(flag).exists()
+
+
+def test_what_was_home_is_not_run_again_and_the_others_at_most_twice(master: Master, tmp_path: Path) -> None:
+    assert list(master.map(count_runs, range(1000), [str(tmp_path)] * 1000, timeout=LIMIT)) == list(range(1000))
+    runs = {x: len((tmp_path / str(x)).read_text()) for x in range(1000)}
+    assert runs[500] == 2
+    assert set(runs.values()) <= {1, 2}
+
+
+def test_attempts_end_and_worker_lost_tells_each(master: Master) -> None:
+    kept = list(master.map(die_always, range(20), [13] * 20, on_error="return", timeout=LIMIT))
+    lost = kept.pop(13)
+    assert kept == [x for x in range(20) if x != 13]
+    assert isinstance(lost, WorkerLost)
+    assert [attempt.ending for attempt in lost.attempts] == ["exited with code 7"] * 3
+
+
+def test_at_most_once_means_one_attempt(master: Master) -> None:
+    error = master.options(attempts=1).submit(die_always, 1, 1).exception(LIMIT)
+    assert isinstance(error, WorkerLost)
+    assert len(error.attempts) == 1
+
+
+def test_the_future_tells_of_its_lost_attempts(master: Master, tmp_path: Path) -> None:
+    future = master.submit(die_once, 1, 1, str(tmp_path / "died"))
+    assert future.result(LIMIT) == 1
+    assert [attempt.ending for attempt in future.attempts] == ["killed by SIGKILL"]
+
+
+def test_a_time_limit_ends_the_task_and_its_children(master: Master, tmp_path: Path) -> None:
+    flag = tmp_path / "pids"
+    with pytest.raises(TimeLimitExceeded, match="time_limit=1"):
+        master.options(time_limit=1.0).submit(sleep_with_child, str(flag)).result(LIMIT)
+    for pid in map(int, flag.read_text().split()):
+        assert eventually(lambda pid=pid: gone(pid))
+    assert master.submit(identity, 5).result(LIMIT) == 5
+
+
+def test_a_time_limit_spares_the_others_in_a_map(master: Master) -> None:
+    naps = [0, 0, 30, 0, 0, 0]
+    kept = list(master.options(time_limit=0.5).map(time.sleep, naps, on_error="return", timeout=LIMIT))
+    assert isinstance(kept.pop(2), TimeLimitExceeded)
+    assert kept == [None] * 5
+
+
+def test_a_retry_goes_on_from_the_last_checkpoint(master: Master, tmp_path: Path) -> None:
+    total, mine = master.submit(add_up, str(tmp_path / "died"), 100).result(LIMIT)
+    assert total == sum(range(100))
+    assert mine == 49
+
+
+def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> None:
+    class Model:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+    with pytest.raises(UnshippableError, match=r"args\[0\]\['model'\]\.lock: thread locks cannot be sent"):
+        master.submit(identity, {"model": Model()})
+    kept = list(master.map(type, [1, threading.Lock(), 2], on_error="return", timeout=LIMIT))
+    assert kept[0] is int
+    assert isinstance(kept[1], UnshippableError)
+    assert kept[2] is int
+
+
+def test_a_result_that_cannot_come_back_is_told_with_its_path(master: Master) -> None:
+    with pytest.raises(UnshippableError, match=r"result\['lock'\]: thread locks cannot be sent"):
+        master.submit(lambda: {"lock": threading.Lock()}).result(LIMIT)
+    assert master.submit(identity, 1).result(LIMIT) == 1
+
+
+def test_output_is_kept(master: Master) -> None:
+    def speak() -> None:
+        print("to out")
+        print("to err", file=sys.stderr)
+
+    future = master.submit(speak)
+    future.result(LIMIT)
+    assert (future.stdout, future.stderr) == ("to out\n", "to err\n")
+
+
+def test_progress_is_seen_while_the_task_runs(master: Master, tmp_path: Path) -> None:
+    def wait_for(flag: str) -> str:
+        pymw.progress(0.25)
+        while not Path(flag).exists():
+            time.sleep(0.01)
+        return "done"
+
+    future = master.submit(wait_for, str(tmp_path / "go"))
+    assert eventually(lambda: future.progress == 0.25)
+    assert future.state is pymw.TaskState.RUNNING
+    assert "runs on process" in future.explain()
+    (tmp_path / "go").touch()
+    assert future.result(LIMIT) == "done"
+
+
+def test_workers_that_cannot_start_break_the_backend_and_nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pymw.backends.local.process._CODE", "raise SystemExit(9)")
+    with pytest.raises(pymw.BrokenBackend, match="exited with code 9"):
+        with Master("local", max_workers=1) as master:
+            master.submit(identity, 1).result(LIMIT)
+
+
+def test_work_moves_from_a_busy_worker_to_an_idle_one(master: Master) -> None:
+    """A chunk is cut by what was measured; when its first item takes long, what waits behind it is taken back."""
+    list(master.map(time.sleep, [0.0] * 2000))  # measured: next to nothing
+    began = time.monotonic()
+    naps = [0.0] * 400 + [0.5, 0.5]
+    list(master.map(time.sleep, naps, timeout=LIMIT))
+    assert time.monotonic() - began < 5
+
+
+SCRIPT = """
+import os, sys, time
+from pathlib import Path
+from pymw import Master
+
+print("top level", flush=True)
+
+def nap(x):
+    with open({log!r}, "a") as file:
+        file.write(f"{{os.getpid()}} ")
+    time.sleep(x)
+    return x
+
+class Mine:
+    def __init__(self, x):
+        self.x = x
+
+{body}
+"""
+
+
+def run_script(tmp_path: Path, body: str) -> subprocess.Popen[str]:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(log=str(tmp_path / "pids"), body=body))
+    return subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def worker_pids(tmp_path: Path) -> set[int]:
+    try:
+        return set(map(int, (tmp_path / "pids").read_text().split()))
+    except FileNotFoundError:
+        return set()
+
+
+def test_a_script_without_main_guard_runs_its_top_level_once(tmp_path: Path) -> None:
+    body = """
+master = Master("local", max_workers=2)
+print(sum(master.map(nap, [0.0] * 10)), master.submit(lambda m: Mine(m.x + 1), Mine(1)).result().x)
+assert isinstance(master.submit(Mine, 2).result(), Mine)
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    assert (out, err) == ("top level\n0.0 2\n", "")
+    assert all(map(gone, worker_pids(tmp_path)))
+
+
+def test_the_interpreter_waits_for_what_was_submitted(tmp_path: Path) -> None:
+    body = 'Master("local", max_workers=1).submit(lambda: (time.sleep(0.3), print("apple", flush=True)))'
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    assert (out, err) == ("top level\napple\n", "")
+
+
+@pytest.mark.parametrize("how", ["with Master('local', max_workers=2) as master:", "if master := Master('local:2'):"])
+def test_ctrl_c_returns_within_a_second_and_leaves_nobody(tmp_path: Path, how: str) -> None:
+    process = run_script(tmp_path, f"{how}\n    print(list(master.map(nap, [20.0] * 4)))")
+    assert eventually(lambda: len(worker_pids(tmp_path)) == 2)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    took = time.monotonic() - began
+    assert "KeyboardInterrupt" in err
+    assert took < 5  # a second on a quiet machine; this one may be loaded
+    assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
+
+
+def test_a_killed_master_leaves_no_orphans(tmp_path: Path) -> None:
+    process = run_script(tmp_path, "with Master('local', max_workers=2) as master: list(master.map(nap, [600.0] * 2))")
+    assert eventually(lambda: len(worker_pids(tmp_path)) == 2)
+    process.kill()
+    process.communicate(timeout=LIMIT)
+    assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
+
+
+def test_leaving_by_an_exception_does_not_wait_and_cancels(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(ZeroDivisionError):
+        with Master("local", max_workers=1) as master:
+            futures = [master.submit(time.sleep, 60) for _ in range(3)]
+            1 / 0  # noqa: B018
+    assert time.monotonic() - began < 30
+    assert all(future.done() for future in futures)
