@@ -1,0 +1,83 @@
+"""Debian's source packages and wheels, fetched by their ordinary clients and checked against their pins."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from pyboinc.package.recipe import Source
+
+_RELEASES = ("trixie", "bookworm")
+_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+_MIRROR = "http://deb.debian.org/debian"
+
+
+class SourceError(Exception):
+    """A source cannot be had, or is not what the recipe names."""
+
+
+def fetch(sources: list[Source], directory: Path) -> None:
+    """Have all files of these packages in `directory`, by an apt of its own that changes nothing on the system."""
+    directory.mkdir(parents=True, exist_ok=True)
+    missing = [source for source in sources if not (directory / source.dsc).exists()]
+    if missing:
+        environment = _private_apt(directory / "apt")
+        _run(["apt-get", "-qq", "update"], directory, environment)
+        names = [f"{source.package}={source.version}" for source in missing]
+        _run(["apt-get", "-qq", "source", "--download-only", "--only-source", *names], directory, environment)
+    for source in sources:
+        check(directory / source.dsc, source.dsc_sha256)
+
+
+def unpack(source: Source, directory: Path, into: Path) -> None:
+    """The package's patched source tree as `into`; each file is checked against the .dsc on the way."""
+    _run(["dpkg-source", "--no-copy", "-q", "-x", str(directory / source.dsc), str(into)], into.parent)
+
+
+def fetch_wheel(name: str, version: str, sha256: str, directory: Path) -> Path:
+    """A wheel of pure Python from the package index."""
+    directory.mkdir(parents=True, exist_ok=True)
+    if not list(directory.glob(f"{name}-{version}-*.whl")):
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        _run([*pip, "--dest", str(directory), f"{name}=={version}"], directory)
+    [wheel] = directory.glob(f"{name}-{version}-*.whl")
+    check(wheel, sha256)
+    return wheel
+
+
+def check(path: Path, sha256: str) -> None:
+    """Refuse a file that is not the pinned one, and forget it."""
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != sha256:
+        path.unlink()
+        raise SourceError(f"{path.name} is not what the recipe names: its SHA-256 is {found}, not {sha256}")
+
+
+def _private_apt(directory: Path) -> dict[str, str]:
+    if not Path(_KEYRING).exists():
+        raise SourceError(f"no {_KEYRING}: the interpreter is built on Debian, or where debian-archive-keyring is")
+    for part in ("state/lists/partial", "cache/archives/partial", "parts"):
+        (directory / part).mkdir(parents=True, exist_ok=True)
+    lines = [f"deb-src [signed-by={_KEYRING}] {_MIRROR} {release} main\n" for release in _RELEASES]
+    (directory / "sources.list").write_text("".join(lines))
+    settings = {
+        "Dir::State": directory / "state",
+        "Dir::Cache": directory / "cache",
+        "Dir::Etc::SourceList": directory / "sources.list",
+        "Dir::Etc::SourceParts": directory / "parts",
+        "Dir::Etc::Parts": directory / "parts",
+        "Dir::Etc::Preferences": directory / "none",
+        "Dir::Etc::PreferencesParts": directory / "parts",
+        "APT::Sandbox::User": "root",
+    }
+    (directory / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
+    return {**os.environ, "APT_CONFIG": str(directory / "apt.conf")}
+
+
+def _run(command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
+    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise SourceError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
