@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
 
+    from pymw.commandline import arguments
     from pymw.errors import (
         BackendError,
         BrokenBackend,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "concurrent.futures": ("as_completed", "wait"),
+    "pymw.commandline": ("arguments",),
     "pymw.errors": (
         *("BackendError", "BrokenBackend", "DependencyFailed", "NotInsideTask", "PyMWError", "RemoteError"),
         *("RunBusy", "RunError", "RunNotFound", "TaskError", "TimeLimitExceeded", "UnknownBackend"),
@@ -66,6 +68,7 @@ __all__ = [
     "UnshippableError",
     "UnsupportedOption",
     "WorkerLost",
+    "arguments",
     "as_completed",
     "checkpoint",
     "log",

@@ -140,14 +140,15 @@ class _Cargo:
         root = qualname.partition(".")[0]
         if root not in self.done:
             self.done.add(root)
-            owner = vars(sys.modules["__main__"]).get(root, inner)
+            names = getattr(inner, "__globals__", None) or vars(sys.modules["__main__"])
+            owner = names.get(root, inner)
             source = _Source.of(owner, described)
             node = source.definition(root, owner)
             source.unchanged(inner, described)
             unit = self.units.setdefault(source.filename, _Unit(source.name))
             for first, text in source.slice(node):
                 unit.keep(first, text)
-            self.reach(source.text_of(node), vars(sys.modules["__main__"]), described)
+            self.reach(source.text_of(node), names, described)
         return qualname
 
     def made_inside(self, function: FunctionType, described: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -18,20 +19,23 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from boincserver import control
-from boincserver.errors import BoincServerError, ServerNotRunning
+from boincserver.errors import BoincServerError, ControlError, ServerNotRunning
+from boincserver.states import Outcome as ServerOutcome
+from boincserver.states import ValidateState
 from pymw import codec, envelope
+from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.packing import APP, Packer, Unit
-from pymw.backends.boinc.worker_app import PLATFORMS, worker_program
+from pymw.backends.boinc.worker_app import PLATFORMS, Worker, worker_program
 from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
 from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
-from pymw.volunteer import OUTCOMES
+from pymw.volunteer import OUTCOMES, TRUSTED
 
 __all__ = ["BoincBackend"]
 
 LEASE = 600.0  # seconds after which the server gives up unnamed work whose master is gone
 OUTAGE = 600.0  # seconds for which a server that does not answer is waited for
-POLL = 20.0  # seconds that one question for finished jobs may wait at the server
+POLL = 1.0  # seconds that one question for finished jobs waits at the server; closing takes no longer than that
 AT_ONCE = 1000  # jobs created by one call to the server
 
 
@@ -58,14 +62,13 @@ class BoincBackend:
         self._attempts: defaultdict[tuple[Call, int], tuple[Attempt, ...]] = defaultdict(tuple)
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
-        program = worker_program()
         run = f"unnamed_{secrets.token_hex(8)}"
         with _as_backend_error():
             self._server = control.connect(directory)
-            self._listener = control.connect(directory)  # its long questions must not hold up the others
-            _offer(self._server, program)
+            worker = Worker(self._server.info().url, SigningKey.of(directory), worker_program())
+            _offer(self._server, worker)
             self._batch = self._server.create_batch(APP, run, lease=LEASE).id
-        self._packer = Packer(self._server, program, run, rehearse=setup.rehearse)
+        self._packer = Packer(self._server, worker, run, rehearse=setup.rehearse)
 
     @classmethod
     def open(cls, address: str, setup: Setup) -> BoincBackend:
@@ -138,14 +141,13 @@ class BoincBackend:
         after, silent_since = 0, None
         while not self._closed.is_set():
             try:
-                finished = self._listener.outcomes(self._batch, after=after, wait=POLL)
-                self._listener.renew(self._batch)
+                finished = self._server.outcomes(self._batch, after=after, wait=POLL)
                 silent_since = None
                 if finished:
                     self._deliver(finished)
                     after = finished[-1].seq
-                    self._listener.acknowledge(self._batch, after)
-            except ServerNotRunning as error:
+                    self._server.acknowledge(self._batch, after)
+            except (ServerNotRunning, ControlError) as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > OUTAGE:
                     self._break(f"{self.name} has not answered for {OUTAGE:.0f} s: {error}")
@@ -230,41 +232,48 @@ class BoincBackend:
         if unit is None:
             return f"{call.name} has ended or was cancelled"
         try:
-            (state,) = self._server.job_states(self._batch, [unit.name])
-        except (BoincServerError, ValueError) as error:
-            return f"in workunit {unit.name}; the server does not tell more: {error}"
-        return f"in workunit {unit.name}: {state}"
+            state = next((job for job in self._server.job_states(self._batch) if job.name == unit.name), None)
+        except BoincServerError as error:
+            return f"{call.name} is in workunit {unit.name}; the server does not tell more: {error}"
+        return f"{call.name} is in workunit {unit.name}: {_state_in_words(state, call.options.quorum)}"
 
     def status(self) -> BackendStatus:
         """How many tasks wait, and how many computers are there."""
         with self._lock:
             waiting = sum(len(unit.batch) for unit in self._units.values())
         try:
-            info = self._server.info()
+            hosts = self._server.hosts()
         except BoincServerError as error:
             return BackendStatus(queued=waiting, lines=(str(error),))
-        return BackendStatus(workers=info.cores, queued=waiting, lines=(f"{info.hosts} hosts at {info.url}",))
+        cores = sum(host.ncpus for host in hosts)
+        return BackendStatus(workers=cores, queued=waiting, lines=(f"{len(hosts)} hosts with {cores} cores",))
 
     def close(self, *, detach: bool = False) -> None:
         """Cancel what has not ended, on the volunteers' computers too, and free everything."""
         if self._closed.is_set():
             return
-        with self._lock:
-            unfinished = list(self._units.values())
-        self._forget(unfinished)
         self._closed.set()
-        self._listener.close()
-        self._server.close()
+        with self._lock:
+            unfinished = bool(self._units)
+            self._units.clear()
+            self._of_call.clear()
+        if unfinished:
+            with contextlib.suppress(BoincServerError):  # without a server the lease ends them
+                self._server.cancel_jobs(self._batch)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
 
 
-def _offer(server: control.Control, program: bytes) -> None:
+def _offer(server: control.Control, worker: Worker) -> None:
     """Have the project offer our worker program to volunteers; the same program is registered once."""
     server.ensure_app(APP, validator="pymw", user_friendly_name="PyMW tasks")
-    file = control.AppFile(program, "pymw_worker.pyz", main_program=True)
-    for platform in PLATFORMS:
-        server.ensure_app_version(APP, platform, None, [file])
+    with tempfile.TemporaryDirectory(prefix="pymw-worker-") as folder:
+        program, trusted = Path(folder) / "pymw_worker.pyz", Path(folder) / TRUSTED
+        program.write_bytes(worker.program)
+        trusted.write_bytes(worker.trusted)
+        files = [control.AppFile(program, program.name, main_program=True), control.AppFile(trusted, TRUSTED)]
+        for platform in PLATFORMS:
+            server.ensure_app_version(APP, platform, None, files)
 
 
 def _refuse_what_is_missing(batch: Batch, backend: str) -> None:
@@ -278,13 +287,39 @@ def _ended(call: Call, index: int, outcome: Outcome) -> Ended:
 
 
 def _host(job: control.JobOutcome) -> str:
-    kept = next((attempt for attempt in job.attempts if attempt.canonical), None)
+    """Whose result was taken."""
+    kept = next((attempt for attempt in job.attempts if attempt.validate_state == ValidateState.VALID), None)
     return f"host {kept.host_id}" if kept is not None else "a volunteer's host"
 
 
 def _attempt(attempt: control.Attempt) -> Attempt:
-    ending = attempt.explanation or attempt.outcome
-    return Attempt(f"host {attempt.host_id}", ending, seconds=attempt.elapsed, stderr=attempt.stderr)
+    started = float(attempt.sent_time) if attempt.sent_time else None
+    return Attempt(f"host {attempt.host_id}", _ending_in_words(attempt), started, attempt.elapsed, attempt.stderr)
+
+
+def _ending_in_words(attempt: control.Attempt) -> str:
+    if attempt.outcome == ServerOutcome.SUCCESS:
+        return "its result was one among results that did not agree"
+    if attempt.outcome == ServerOutcome.CLIENT_ERROR:
+        return f"failed there with exit status {attempt.exit_status}"
+    return {
+        ServerOutcome.NO_REPLY: "no reply within its deadline",
+        ServerOutcome.VALIDATE_ERROR: "what it sent could not be read",
+        ServerOutcome.CLIENT_DETACHED: "the host left the project",
+        ServerOutcome.DIDNT_NEED: "not needed any more",
+        ServerOutcome.COULDNT_SEND: "could not be sent to any host",
+    }.get(attempt.outcome, attempt.outcome.name.lower().replace("_", " "))
+
+
+def _state_in_words(job: control.JobState | None, quorum: int) -> str:
+    if job is None or job.state == "over":
+        return "its result is on the way"
+    if not job.hosts:
+        return "no host has taken it yet" + (
+            f"; it needs {quorum} that belong to different users" if quorum > 1 else ""
+        )
+    due = time.strftime("%d %B %H:%M", time.localtime(job.deadline))
+    return f"in progress on {', '.join(f'host {host}' for host in job.hosts)}, due by {due}"
 
 
 def _slices(items: Iterable[tuple[Unit, control.Job]], size: int) -> Iterator[list[tuple[Unit, control.Job]]]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TypeVar
 
 from pymw.backends.protocol import Batch
 
@@ -16,16 +15,13 @@ __all__ = ["chunk_size", "cut"]
 
 TARGET_SECONDS = 300.0  # of one job, on a typical host
 ROUNDS = 4  # each core gets at least this many jobs of a call that is large enough
+FEWEST_CORES = 4  # assumed before volunteers have come
 MOST = 1000  # calls in one job: what its files may hold
 
-_T = TypeVar("_T")
 
-
-def chunk_size(tasks: int, *, seconds: float | None, cores: int, explicit: int | None = None) -> int:
+def chunk_size(tasks: int, *, seconds: float | None, cores: int) -> int:
     """Calls for each workunit, where a call takes `seconds` (None: unknown) and `cores` volunteer."""
-    if explicit is not None:
-        return explicit
-    fair = math.ceil(tasks / (ROUNDS * max(cores, 1)))
+    fair = math.ceil(tasks / (ROUNDS * max(cores, FEWEST_CORES)))
     patient = MOST if not seconds else int(TARGET_SECONDS / seconds)
     return max(1, min(fair, patient, MOST))
 

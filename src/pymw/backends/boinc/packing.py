@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ __all__ = ["APP", "Code", "Packer", "Unit"]
 
 APP = "pymw"
 MAX_OUTPUT = 64 << 20  # bytes of one job's outcomes
-DEADLINE = 7 * 86400.0
+DEADLINE = 7 * 86400
 REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
 UNKNOWN_SECONDS = 60.0  # a call's duration for the client's planning, where nothing is known of it
 VALID_SECONDS = 60 * 86400.0  # of a code signature: longer than any job is out
@@ -68,12 +69,10 @@ class Packer:
             return
         code = self._code(batch)
         options = batch.call.options
-        size = chunk_size(
-            len(batch),
-            seconds=options.est_seconds or code.seconds,
-            cores=self._server.info().cores,
-            explicit=batch.call.chunksize,
-        )
+        size = batch.call.chunksize or 1
+        if batch.call.chunksize is None and len(batch) > 1:
+            cores = sum(host.ncpus for host in self._server.hosts())
+            size = chunk_size(len(batch), seconds=options.est_seconds or code.seconds, cores=cores)
         for piece in cut(batch, size):
             yield self._unit(piece, code, 1)
 
@@ -100,7 +99,7 @@ class Packer:
             max_error_results=options.attempts - 1,
             max_total_results=options.quorum + options.attempts + SPARE_RESULTS,
             max_success_results=options.quorum + SPARE_RESULTS,
-            delay_bound=options.deadline or DEADLINE,
+            delay_bound=math.ceil(options.deadline or DEADLINE),
             rsc_fpops_est=work,
             rsc_fpops_bound=work * 1000,  # of running time: a hundred-fold misjudged task is still allowed to end
             rsc_memory_bound=options.memory or MEMORY,
