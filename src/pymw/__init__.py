@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pymw.task import TaskFuture, TaskOptions, TaskState
     from pymw.worker import checkpoint, log, progress
 
-_HOME = {
+# module -> the public names in it
+HOME = {
     "concurrent.futures": ("as_completed", "wait"),
     "pymw.commandline": ("arguments",),
     "pymw.errors": (
@@ -46,7 +47,7 @@ _HOME = {
     "pymw.task": ("TaskFuture", "TaskOptions", "TaskState"),
     "pymw.worker": ("checkpoint", "log", "progress"),
 }
-_MODULE = {name: module for module, names in _HOME.items() for name in names}
+_MODULE = {name: module for module, names in HOME.items() for name in names}
 
 __all__ = [
     "BackendError",

@@ -27,10 +27,10 @@ import re
 import symtable
 import sys
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
 from pymw import codec
@@ -57,6 +57,11 @@ class Bundle:
     entry: str
     modules: tuple[str, ...]
     requires: tuple[str, ...]
+    witness: Witness = field(repr=False, compare=False)
+
+    def is_current(self) -> bool:
+        """Whether packing the function again would give the same: nothing that it reads was changed since."""
+        return self.witness.holds()
 
 
 def bundle(function: Callable[..., Any], *, modules: Collection[str] = (), classes: Collection[type] = ()) -> Bundle:
@@ -72,6 +77,38 @@ def bundle(function: Callable[..., Any], *, modules: Collection[str] = (), class
         cargo.cls(cls)
     entry = cargo.entry(function)
     return cargo.pack(entry)
+
+
+@dataclass(slots=True)
+class Witness:
+    """What a bundle was made from: what names meant, what values were, what files held."""
+
+    names: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
+    values: list[tuple[Any, bytes]] = field(default_factory=list)
+    files: list[tuple[Path, tuple[int, int]]] = field(default_factory=list)
+
+    def holds(self) -> bool:
+        """Whether all of it is still so."""
+        return (
+            all(names.get(name, self) is value for names, name, value in self.names)
+            and all(_stamp(path) == stamp for path, stamp in self.files)
+            and all(_encoded(value) == data for value, data in self.values)
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:
+        return (0, 0)
+    return status.st_mtime_ns, status.st_size
+
+
+def _encoded(value: Any) -> bytes | None:
+    try:
+        return codec.encode(value)
+    except codec.CodecError:
+        return None
 
 
 @dataclass
@@ -95,7 +132,6 @@ class _Cargo:
     """What is packed so far. `__main__` is rebuilt from a prelude, slices of its source, and a postlude."""
 
     def __init__(self) -> None:
-        self.values: list[object] = []
         self.prelude: list[str] = []
         self.units: dict[str, _Unit] = {}
         self.factories: list[_Unit] = []
@@ -105,6 +141,7 @@ class _Cargo:
         self.files: dict[str, str] = {}
         self.own: set[str] = set()
         self.requires: set[str] = set()
+        self.witness = Witness()
 
     # -- the function itself
 
@@ -142,6 +179,7 @@ class _Cargo:
             self.done.add(root)
             names = getattr(inner, "__globals__", None) or vars(sys.modules["__main__"])
             owner = names.get(root, inner)
+            self.witness.names.append((names, root, names.get(root)))
             source = _Source.of(owner, described)
             node = source.definition(root, owner)
             source.unchanged(inner, described)
@@ -163,6 +201,7 @@ class _Cargo:
                 content = cell.cell_contents
             except ValueError:
                 continue  # not assigned yet: the worker finds it unbound, as we would
+            self.witness.names.append((_Cell(cell), "cell_contents", content))
             if content is not function:
                 cells[variable] = self.expression(content, f"{variable!r}, which {described} closes over,")
         unit = _Unit(source.name)
@@ -209,6 +248,7 @@ class _Cargo:
         if name.startswith("__") and name.endswith("__"):
             return  # __name__, __file__ and the like are the worker's own
         value = names[name]
+        self.witness.names.append((names, name, value))
         described = f"{name!r}, which {wanted_by} reads,"
         expression = self.expression(value, described)
         if expression != name:
@@ -241,8 +281,8 @@ class _Cargo:
             ) from error
         for cls in needed:
             self.cls(cls)
-        self.values.append(value)
-        return f"__pymw_value__({len(self.values) - 1})"
+        self.witness.values.append((value, codec.encode(value)))
+        return f"__pymw_value__({len(self.witness.values) - 1})"
 
     def cls(self, cls: type) -> None:
         """Ship a class that values are made of."""
@@ -275,6 +315,7 @@ class _Cargo:
                 f"module {name}, which {wanted_by} imports, is compiled ({path.name})",
                 "only modules in Python source travel; install it on the workers or do without it",
             )
+        self.witness.files.append((path, _stamp(path)))
         text = _read(path)
         stem = name.replace(".", "/")
         self.files[f"modules/{stem}/__init__.py" if is_package else f"modules/{stem}.py"] = text
@@ -314,8 +355,8 @@ class _Cargo:
             add(unit.name, unit.text())
         if self.postlude:
             add("<postlude>", "\n".join(self.postlude) + "\n")
-        for number, value in enumerate(self.values):
-            members[f"values/{number}"] = codec.encode(value)
+        for number, (_, data) in enumerate(self.witness.values):
+            members[f"values/{number}"] = data
         manifest = {
             "format": FORMAT,
             "entry": entry,
@@ -324,14 +365,26 @@ class _Cargo:
             "requires": sorted(self.requires),
         }
         members["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
-        data = _zip(members)
+        zipped = _zip(members)
         return Bundle(
-            digest=hashlib.sha256(data).hexdigest(),
-            data=data,
+            digest=hashlib.sha256(zipped).hexdigest(),
+            data=zipped,
             entry=entry,
             modules=("__main__", *sorted(self.own)),
             requires=tuple(sorted(self.requires)),
+            witness=self.witness,
         )
+
+
+class _Cell(dict[str, Any]):
+    """A closure's cell, read like a mapping."""
+
+    def __init__(self, cell: CellType) -> None:
+        super().__init__()
+        self._cell = cell
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return getattr(self._cell, name, default)
 
 
 class _Source:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import errands
 
-import errands
 from pymw import envelope
 from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.worker_app import worker_program
@@ -60,7 +60,7 @@ def run(slot: Path) -> subprocess.CompletedProcess[str]:
 
 def outcomes(slot: Path) -> list[Outcome]:
     packed = envelope.unpack_outcomes((slot / OUTCOMES).read_bytes())
-    return [envelope.unpack_outcome(each, ["errands"]) for each in packed]
+    return [envelope.unpack_outcome(each, ["tests.errands"]) for each in packed]
 
 
 def perform(
@@ -136,7 +136,7 @@ def test_code_that_does_not_load_is_the_attempts_end_with_the_reason(slot: Path)
     prepare(slot, errands.double, (1,))
     with zipfile.ZipFile(slot / BUNDLE) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
-    members["modules/errands.py"] = b"def double(x) return\n"
+    members["modules/tests/errands.py"] = b"def double(x) return\n"
     with zipfile.ZipFile(slot / BUNDLE, "w") as archive:
         for name, content in members.items():
             archive.writestr(name, content)

@@ -60,7 +60,8 @@ class Packer:
         self._worker = worker
         self._run = run
         self._rehearse = rehearse
-        self._codes: dict[tuple[object, ...], Code] = {}
+        self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
+        self._codes: dict[str, Code] = {}  # by digest
         self._serial = 0
 
     def pack(self, batch: Batch) -> Iterator[tuple[Unit, control.Job]]:
@@ -125,9 +126,12 @@ class Packer:
         modules = tuple(getattr(module, "__name__", str(module)) for module in options.modules)
         classes = frozenset(cls for i in range(len(batch)) for cls in _classes(batch, i))
         key = (function, modules, classes)
-        if key not in self._codes:
-            self._codes[key] = self._send(bundle(function, modules=modules, classes=classes), batch)
-        return self._codes[key]
+        made = self._bundles.get(key)
+        if made is None or not made.is_current():  # a helper may have been edited in a notebook: never send stale code
+            made = self._bundles[key] = bundle(function, modules=modules, classes=classes)
+        if made.digest not in self._codes:
+            self._codes[made.digest] = self._send(made, batch)
+        return self._codes[made.digest]
 
     def _send(self, made: Bundle, batch: Batch) -> Code:
         expires = int(time.time() + VALID_SECONDS)

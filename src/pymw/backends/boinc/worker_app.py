@@ -35,16 +35,16 @@ sys.exit(main(sys.argv[1:]))
 """
 
 # A shipped module may import the master's names at its top; using one inside a task is an error that says so.
-NO_MASTER = '''\
-"""On a volunteer's computer there is no master."""
-
+STUBS = """\
 from pymw.errors import NotInsideTask
 
 
-class Master:
+class _OfTheMaster:
     def __init__(self, *args, **kwargs):
         raise NotInsideTask
-'''
+
+
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,10 @@ def worker_program() -> bytes:
 
 def _members() -> Iterator[tuple[str, bytes]]:
     yield "__main__.py", MAIN.encode()
-    yield "pymw/master.py", NO_MASTER.encode()
+    for module, names in pymw.HOME.items():
+        name = module.removeprefix("pymw.")
+        if name != module and name not in PART_OF_PYMW:
+            yield f"pymw/{name}.py", (STUBS + f"{' = '.join(names)} = _OfTheMaster\n").encode()
     here = Path(str(pymw.__file__)).parent
     for name in PART_OF_PYMW:
         yield f"pymw/{name}.py", (here / f"{name}.py").read_bytes()

@@ -1,0 +1,241 @@
+"""`Master("boinc:DIR")` with simulated volunteers: the conformance suite, and what failed in 2009."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import pickle
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import errands
+from tests.pymw import conformance
+
+from tests.served import Project, served
+
+import pymw
+from boincserver.testing import SimulatedVolunteer, wait_until
+from pymw import Master, codec, envelope
+from pymw.outcome import Ending, Outcome
+from pymw.volunteer import OUTCOMES, TASKS
+
+LIMIT = 120.0
+
+
+@pytest.fixture(scope="module")
+def boinc(project: Project, volunteers: object) -> Iterator[Master]:
+    with Master(project.backend) as master:
+        yield master
+
+
+class TestConformance(conformance.Suite):
+    limit = LIMIT
+
+    @pytest.fixture
+    def master(self, boinc: Master) -> Master:
+        return boinc
+
+    def test_a_function_of_a_notebook_cell_in_its_newest_form(self, master: Master) -> None:
+        cells: dict[str, Any] = {"__name__": "__main__"}
+
+        def cell(number: int, text: str) -> None:
+            name = f"<cell {number}>"
+            linecache.cache[name] = (len(text), None, text.splitlines(True), name)
+            exec(compile(text, name, "exec"), cells)
+
+        cell(1, "def helper(x): return x + 1")
+        cell(2, "def function(x): return helper(x)")
+        assert master.submit(cells["function"], 1).result(LIMIT) == 2
+        cell(3, "def helper(x): return x + 100")
+        assert master.submit(cells["function"], 1).result(LIMIT) == 101
+
+    def test_a_function_without_source_is_refused_with_what_to_do(self, master: Master) -> None:
+        cells: dict[str, Any] = {"__name__": "__main__"}
+        exec("def function(x): return x", cells)
+        with pytest.raises(pymw.UnshippableError, match="define it in a script, a module or a notebook cell"):
+            master.submit(cells["function"], 1)
+
+
+def compute(job: Any) -> dict[str, bytes]:
+    """Play the worker program, in this process."""
+    items = envelope.unpack_job(job.inputs[TASKS]).items
+    values = [2 * envelope.unpack_call(item.arguments, ())[0][0] for item in items]
+    packed = [envelope.pack_outcome(Outcome(Ending.RETURNED, value=value)) for value in values]
+    return {OUTCOMES: envelope.pack_outcomes(packed)}
+
+
+def test_two_hundred_workunits_are_queued_at_once_and_collected_by_one_thread(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, Master(project.backend) as master:
+        before = threading.active_count()
+        results = master.map(errands.double, range(200), chunksize=1, timeout=LIMIT)
+        assert threading.active_count() <= before + 1
+        assert len(project.control.job_states(1)) == 200
+        with contextlib.ExitStack() as stack:
+            for _ in range(2):
+                volunteer = SimulatedVolunteer(project.url, project.account(), compute=compute)
+                stack.enter_context(volunteer).start(pause=0.05)
+            assert list(results) == [2 * n for n in range(200)]
+
+
+def test_many_tasks_on_real_programs(boinc: Master) -> None:
+    assert list(boinc.map(errands.double, range(200), timeout=LIMIT)) == [2 * n for n in range(200)]
+
+
+def test_redundant_results_that_agree_become_one_value(boinc: Master, project: Project) -> None:
+    first = boinc.options(quorum=2).submit(errands.unseeded)
+    other = boinc.options(quorum=2).submit(errands.unseeded)
+    assert first.result(LIMIT) != other.result(LIMIT)  # tasks differ in their random numbers, copies of one do not
+    assert project.hosts_that_worked() == 2
+
+
+def test_results_that_never_agree_end_with_what_every_host_said(tmp_path: Path) -> None:
+    def unlike(number: int) -> Callable[[Any], dict[str, bytes]]:
+        def compute(job: Any) -> dict[str, bytes]:
+            outcome = envelope.pack_outcome(Outcome(Ending.RETURNED, value=number))
+            return {OUTCOMES: envelope.pack_outcomes([outcome])}
+
+        return compute
+
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for number in range(10):
+            liar = SimulatedVolunteer(project.url, project.account(), compute=unlike(number))
+            stack.enter_context(liar).start()
+        with Master(project.backend) as master:
+            error = master.options(quorum=2).submit(errands.double, 1).exception(LIMIT)
+    assert isinstance(error, pymw.WorkerLost)
+    assert len(error.attempts) >= 3
+    assert "did not agree" in str(error)
+
+
+def test_a_liar_is_outvoted(tmp_path: Path) -> None:
+    def lie(job: Any) -> dict[str, bytes]:
+        count = len(envelope.unpack_job(job.inputs[TASKS]).items)
+        return {OUTCOMES: envelope.pack_outcomes([envelope.pack_outcome(Outcome(Ending.RETURNED, value=0))] * count)}
+
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for compute in (lie, None, None):
+            stack.enter_context(SimulatedVolunteer(project.url, project.account(), compute=compute)).start()
+        with Master(project.backend) as master:
+            results = master.options(quorum=2).map(errands.double, range(1, 7), chunksize=1, timeout=LIMIT)
+            assert list(results) == [2, 4, 6, 8, 10, 12]
+
+
+def test_a_dying_call_is_tried_elsewhere_and_then_lost_while_the_others_return(boinc: Master) -> None:
+    kept = list(boinc.map(errands.vanish, range(10), [(3,)] * 10, on_error="return", chunksize=5, timeout=LIMIT))
+    assert [value for value in kept if not isinstance(value, Exception)] == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    lost = kept[3]
+    assert isinstance(lost, pymw.WorkerLost)
+    assert len(lost.attempts) == 3
+    assert all("SIGKILL" in attempt.ending and "host" in attempt.worker for attempt in lost.attempts)
+
+
+def test_code_that_no_host_can_load_fails_with_what_each_of_them_said(
+    project: Project, volunteers: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as home:
+        home.setenv("PYMW_TEST_HOME", "1")
+        from tests import unloadable
+    with Master(project.backend, rehearse=False) as master:
+        error = master.submit(unloadable.answer).exception(LIMIT)
+        with pytest.raises(pymw.UnshippableError, match="only at home"):
+            Master(project.backend).submit(unloadable.answer)
+    assert isinstance(error, pymw.WorkerLost)
+    assert len(error.attempts) == 3
+    assert all("only at home" in attempt.stderr for attempt in error.attempts)
+
+
+def test_an_unsendable_result_is_refused_before_anything_is_sent(boinc: Master) -> None:
+    with pytest.raises(pymw.UnshippableError, match=r"result\['a'\]\[0\]: object cannot be sent"):
+        boinc.submit(errands.unsendable)
+
+
+def test_what_a_task_printed_and_where_it_ran_is_told(boinc: Master) -> None:
+    future = boinc.submit(errands.shout, "hello")
+    assert future.result(LIMIT) == 5
+    assert (future.stdout, future.stderr) == ("HELLO\n", "hello\n")
+    assert future.worker.startswith("host ")
+
+
+class Spy:
+    """Leaves a mark where it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+def test_nothing_that_a_volunteer_sends_is_unpickled(tmp_path: Path) -> None:
+    mark = tmp_path / "unpickled"
+    sent = pickle.dumps(Spy(mark))
+    with served(tmp_path / "project") as project:
+        liar = SimulatedVolunteer(project.url, project.account(), compute=lambda job: {OUTCOMES: sent})
+        with liar.start(), Master(project.backend) as master:
+            error = master.submit(errands.double, 1).exception(LIMIT)
+    assert isinstance(error, pymw.WorkerLost)
+    assert "could not be read" in str(error)
+    assert not mark.exists()
+
+
+def test_a_value_that_cannot_be_read_costs_its_own_task_alone(tmp_path: Path) -> None:
+    def lie(job: Any) -> dict[str, bytes]:
+        named = codec.encode(codec.Limits()).replace(b"pymw.codec:Limits", b"subprocess:Popen\0")
+        good = envelope.pack_outcome(Outcome(Ending.RETURNED, value="fine"))
+        bad = codec.encode({**codec.decode(good), "value": named})
+        return {OUTCOMES: envelope.pack_outcomes([good, bad, good])}
+
+    with served(tmp_path / "project") as project:
+        liar = SimulatedVolunteer(project.url, project.account(), compute=lie)
+        with liar.start(), Master(project.backend) as master:
+            kept = list(master.map(errands.double, range(3), on_error="return", chunksize=3, timeout=LIMIT))
+    assert kept[0] == kept[2] == "fine"
+    assert isinstance(kept[1], pymw.UnshippableError)
+    assert "not of a module that was shipped" in str(kept[1])
+
+
+def test_a_cancelled_task_is_taken_back_and_explained_before(project: Project) -> None:
+    with Master(project.backend) as master:
+        future = master.options(quorum=2).submit(errands.creep, 0.1)
+        assert "needs 2 that belong to different users" in future.explain() or "in progress on host" in future.explain()
+        assert future.cancel()
+        assert future.cancelled()
+
+
+def test_the_master_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
+    from boincserver.testing import serving
+
+    with served(tmp_path / "project") as project:
+        key = project.account()
+    with contextlib.ExitStack() as stack:
+        with serving(project.directory):
+            master = stack.enter_context(Master(project.backend))
+            future = master.submit(errands.double, 21)
+        with serving(project.directory), SimulatedVolunteer(project.url, key).start():
+            assert future.result(LIMIT) == 42
+
+
+def test_a_project_that_is_not_served_or_none_is_told(tmp_path: Path, project: Project) -> None:
+    with pytest.raises(pymw.BackendError, match="boincserver create"):
+        Master(f"boinc:{tmp_path}")
+    with pytest.raises(pymw.BackendError, match="boinc:DIR"):
+        Master("boinc:")
+    with served(tmp_path / "project") as other:
+        pass
+    with pytest.raises(pymw.BackendError, match="start it: boincserver serve"):
+        Master(other.backend)
+
+
+def test_closing_leaves_no_work_behind(project: Project) -> None:
+    with contextlib.suppress(RuntimeError), Master(project.backend) as master:
+        master.options(quorum=2).map(errands.double, range(5), chunksize=1)
+        raise RuntimeError("leave")
+
+    def nothing_waits() -> bool:
+        counts = project.control.status()
+        return counts["results"]["unsent"] == 0
+
+    wait_until(nothing_waits, timeout=60, what="the server to drop the work")
