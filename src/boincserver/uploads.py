@@ -7,6 +7,7 @@ output, and the table says whether the copy is out and how large its file may be
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -24,6 +25,8 @@ from boincserver.schema import result as result_table
 from boincserver.states import Outcome, ServerState
 
 __all__ = ["Arrived", "Uploads"]
+
+log = logging.getLogger(__name__)
 
 _LOOK_UP: Final = select(result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in).where(
     result_table.c.name == bindparam("result_name")
@@ -94,6 +97,8 @@ class Uploads:
         path = self.store.place(header.name)
         if header.offset > self._size(header.name):
             return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
+        if header.offset:
+            log.info("upload of %s goes on at byte %d", header.name, header.offset)
         self._arrived.pop(header.name, None)
         token = self._writing[header.name] = object()
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)

@@ -28,6 +28,10 @@ echo 0 > boinc_finish_called
 """
 
 
+def make_project(directory: Path) -> project.Project:
+    return project.create(directory, f"http://127.0.0.1:{free_port()}/", name="Test project", open_accounts=True)
+
+
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "project"
@@ -35,7 +39,7 @@ def directory(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(directory: Path) -> Iterator[ServerProcess]:
-    project.create(directory, f"http://127.0.0.1:{free_port()}/", name="Test project", open_accounts=True)
+    make_project(directory)
     with serving(directory) as running:
         yield running
 

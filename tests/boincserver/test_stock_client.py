@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from boincserver.control import Control, Job, JobOutcome
-from boincserver.states import ErrorMask
-from boincserver.testing import StockClient, wait_until
+from boincserver.states import ErrorMask, Outcome
+from boincserver.testing import StockClient, serving, wait_until
+from boincserver.testing.serving import ServerProcess
+from boincserver.testing.stock import faketime_library
+
+from .conftest import UPPER, add_app, make_project
 
 pytestmark = pytest.mark.stock
 
@@ -94,3 +99,66 @@ def test_cancel_while_running(control: Control, upper: str, url: str) -> None:
         assert control.cancel_jobs(batch.id) == 1
         assert collect(control, batch.id, 1)["j"].error_mask == ErrorMask.CANCELLED
         wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the client to abort and report the job")
+
+
+def test_an_upload_goes_on_where_it_stopped(server: ServerProcess, upper: str, url: str) -> None:
+    control = server.control
+    size = 20_000_000
+    batch = control.create_batch(upper, "b")
+    control.create_jobs(batch.id, [Job("j", {"in": f"big {size}\n".encode()}, {"out": size}, **SHORT)])
+    uploads = control.directory / "upload"
+
+    def partial() -> Path | None:
+        return next((path for path in uploads.rglob("j_0_*") if path.stat().st_size > 100_000), None)
+
+    with StockClient(speed=SPEED) as client:
+        client.limit_upload(50_000)
+        client.attach(url, control.create_account("v@example.org"))
+        path = wait_until(partial, timeout=LIMIT, what="the upload to begin", interval=0.01)
+        client.kill()
+        assert path.stat().st_size < size
+        client.limit_upload(0)
+        client.start()
+        outcome = collect(control, batch.id, 1)["j"]
+    assert outcome.outputs["out"] == b"x" * size
+    assert f"{path.name} goes on at byte " in server.log.read_text()
+
+
+def test_a_copy_that_misses_its_deadline_goes_to_another_host(directory: Path, tmp_path: Path) -> None:
+    make_project(directory)
+    with serving(directory) as server, StockClient(speed=SPEED, name="sleeper") as sleeper:
+        control = server.control
+        add_app(control, tmp_path)
+        batch = control.create_batch("upper", "b")
+        control.create_jobs(batch.id, [Job("j", {"in": b"hello\n"}, {"out": 1000}, **SHORT)])
+        url = control.info().url
+        sleeper.limit_upload(1)  # it can never bring its result home
+        sleeper.attach(url, control.create_account("sleeper@example.org"))
+        wait_until(lambda: control.job_states(batch.id)[0].hosts, timeout=LIMIT, what="the job to be sent")
+    with (
+        serving(directory, LD_PRELOAD=faketime_library(), FAKETIME="+8d") as server,
+        StockClient(speed=SPEED) as client,
+    ):
+        control = server.control
+        client.attach(url, control.create_account("v@example.org"))
+        outcome = collect(control, batch.id, 1)["j"]
+    assert outcome.outputs["out"] == b"HELLO\n"
+    assert [a.outcome for a in outcome.attempts] == [Outcome.NO_REPLY, Outcome.SUCCESS]
+
+
+def test_a_failed_copy_is_tried_on_another_host(directory: Path, tmp_path: Path) -> None:
+    make_project(directory)
+    with serving(directory) as server:
+        control = server.control
+        # Fails where the file `broken` lies beside the client's folders.
+        add_app(control, tmp_path, program="#!/bin/sh\n[ -e ../../broken ] && exit 9\n" + UPPER.partition("\n")[2])
+        batch = control.create_batch("upper", "b")
+        url = control.info().url
+        with StockClient(speed=SPEED, name="broken") as broken, StockClient(speed=SPEED, name="sound") as sound:
+            (broken.directory / "broken").touch()
+            broken.attach(url, control.create_account("broken@example.org"))
+            sound.attach(url, control.create_account("sound@example.org"))
+            control.create_jobs(batch.id, [Job(f"j{n}", {"in": b"hello\n"}, {"out": 1000}, **SHORT) for n in range(4)])
+            outcomes = collect(control, batch.id, 4)
+    assert all(outcome.outputs["out"] == b"HELLO\n" for outcome in outcomes.values())
+    assert all(outcome.attempts[-1].outcome == Outcome.SUCCESS for outcome in outcomes.values())

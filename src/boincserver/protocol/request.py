@@ -15,6 +15,7 @@ from boincserver.protocol.text import (
     section,
     sections,
     split_section,
+    split_sections,
     without_stray_bytes,
 )
 
@@ -31,13 +32,12 @@ __all__ = [
 
 # A result ends at a line `</result>` behind which the request goes on with something of its own; a program that prints
 # such a line to stderr does not end it.
-_RESULT: Final = re.compile(
-    r"<result>\n(.*?)</result>[ \t]*\n(?=[ \t]*</?(?:result|app_versions|other_results|msg_from_host|file_info|"
-    r"in_progress_results|client_opaque|coprocs|scheduler_request)>)",
-    re.DOTALL,
+_RESULT_START: Final = "<result>\n"
+_RESULT_END: Final = re.compile(
+    r"</result>[ \t]*\n(?=[ \t]*(?:<result>\n[ \t]*<name>|</?(?:app_versions|other_results|msg_from_host|file_info|"
+    r"in_progress_results|client_opaque|coprocs|scheduler_request)>))"
 )
 _STDERR_END: Final = "\n</stderr_out>"
-_TRICKLE: Final = re.compile(r"<msg_from_host>\n(.*?)</msg_from_host>", re.DOTALL)
 _TRICKLE_HEAD: Final = re.compile(r"\s*<result_name>([^<\n]*)</result_name>\s*<time>([^<\n]*)</time>\n?")
 _STDERR_TAG: Final = re.compile(r"</?(?:stderr_txt|message)>\n?")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.+=-]{1,254}")
@@ -143,9 +143,8 @@ def parse_request(body: bytes) -> SchedulerRequest:
     """Read a request; never raises. `complete` is false if the closing tag is missing."""
     text = body.decode("utf-8", "replace").replace("\r\n", "\n")
     results, text = _cut_results(text)
-    trickles = tuple(filter(None, map(_trickle, _TRICKLE.findall(text))))
-    if trickles:
-        text = _TRICKLE.sub("", text)
+    messages, text = split_sections(text, "msg_from_host")
+    trickles = tuple(filter(None, map(_trickle, messages)))
     other, text = split_section(text, "other_results")
     _, text = split_section(text, "app_versions")
     _, text = split_section(text, "client_opaque")
@@ -193,10 +192,13 @@ def _cut_results(text: str) -> tuple[tuple[ReportedResult, ...], str]:
     found: list[ReportedResult] = []
     rest: list[str] = []
     position = 0
-    for match in _RESULT.finditer(text):
-        rest.append(text[position : match.start()])
-        position = match.end()
-        result = _result(match.group(1))
+    while (start := text.find(_RESULT_START, position)) >= 0:
+        end = _RESULT_END.search(text, start)
+        if end is None:
+            break
+        rest.append(text[position:start])
+        position = end.end()
+        result = _result(text[start + len(_RESULT_START) : end.start()])
         if result is not None and len(found) < _MAX_RESULTS:
             found.append(result)
     rest.append(text[position:])

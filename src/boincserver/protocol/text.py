@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from functools import lru_cache
 from html import unescape
 from typing import Final
 
@@ -19,6 +18,7 @@ __all__ = [
     "section",
     "sections",
     "split_section",
+    "split_sections",
     "without_stray_bytes",
 ]
 
@@ -54,11 +54,6 @@ def fields(text: str) -> dict[str, str]:
     return found
 
 
-@lru_cache(maxsize=64)
-def _section_pattern(name: str) -> re.Pattern[str]:
-    return re.compile(rf"<{name}>(.*?)</{name}>", re.DOTALL)
-
-
 def section(text: str, name: str) -> str | None:
     """What stands between the first `<name>` and the `</name>` after it."""
     start = text.find(f"<{name}>")
@@ -71,7 +66,24 @@ def section(text: str, name: str) -> str | None:
 
 def sections(text: str, name: str) -> list[str]:
     """What stands inside each `<name>`."""
-    return _section_pattern(name).findall(text)
+    return split_sections(text, name)[0]
+
+
+def split_sections(text: str, name: str) -> tuple[list[str], str]:
+    """What stands inside each `<name>`, and the text without them; in linear time whatever the text."""
+    opening, closing = f"<{name}>", f"</{name}>"
+    inside: list[str] = []
+    outside: list[str] = []
+    position = 0
+    while (start := text.find(opening, position)) >= 0:
+        end = text.find(closing, start)
+        if end < 0:
+            break
+        inside.append(text[start + len(opening) : end])
+        outside.append(text[position:start])
+        position = end + len(closing)
+    outside.append(text[position:])
+    return inside, "".join(outside)
 
 
 def split_section(text: str, name: str) -> tuple[str | None, str]:

@@ -55,6 +55,7 @@ _PREFERENCES: Final = """<global_preferences>
 <ram_max_used_idle_pct>95</ram_max_used_idle_pct>
 <work_buf_min_days>0.001</work_buf_min_days>
 <work_buf_additional_days>0</work_buf_additional_days>
+<max_bytes_sec_up>{upload}</max_bytes_sec_up>
 </global_preferences>
 """
 _TASK: Final = re.compile(r"^\d+\) -+$", re.MULTILINE)
@@ -81,11 +82,12 @@ class StockTask:
 def missing_programs(speed: float = 1.0) -> list[str]:
     """Which Debian packages are not here that a StockClient of this speed needs."""
     missing = [] if shutil.which("boinc") and shutil.which("boinccmd") else ["boinc-client"]
-    return missing if speed == 1.0 or _faketime() else [*missing, "faketime"]
+    return missing if speed == 1.0 or faketime_library() else [*missing, "faketime"]
 
 
-def _faketime() -> str | None:
-    return next((library for library in _LIBRARIES if Path(library).exists()), None)
+def faketime_library() -> str:
+    """Where Debian's libfaketime is; empty if it is not installed."""
+    return next((library for library in _LIBRARIES if Path(library).exists()), "")
 
 
 class StockClient:
@@ -103,7 +105,7 @@ class StockClient:
         self._retry_quickly = retry_quickly
         self._process: subprocess.Popen[bytes] | None = None
         (self.directory / "cc_config.xml").write_text(_CC_CONFIG.format(ncpus=ncpus))
-        (self.directory / "global_prefs_override.xml").write_text(_PREFERENCES)
+        self.limit_upload(0)
         password = self.directory / "gui_rpc_auth.cfg"
         password.touch(mode=0o600)
         password.write_text(self._password)
@@ -128,7 +130,7 @@ class StockClient:
                 command += [f"--{kind}_retry_delay_min", "2", f"--{kind}_retry_delay_max", "5"]
         environment = {**os.environ, "HOME": str(self.directory)}
         if self.speed != 1.0:
-            environment |= {"LD_PRELOAD": _faketime() or "", "FAKETIME": f"+0 x{self.speed:g}"}
+            environment |= {"LD_PRELOAD": faketime_library(), "FAKETIME": f"+0 x{self.speed:g}"}
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, cwd=self.directory,
@@ -224,6 +226,13 @@ class StockClient:
     def task_command(self, url: str, task: str, operation: str) -> None:
         """suspend, resume or abort a task."""
         self.command("--task", url, task, operation)
+
+    def limit_upload(self, bytes_per_second: float) -> None:
+        """Limit uploads, in bytes of the client's own seconds; 0: not at all."""
+        text = _PREFERENCES.format(upload=bytes_per_second)
+        (self.directory / "global_prefs_override.xml").write_text(text)
+        if self._process is not None:
+            self.command("--read_global_prefs_override")
 
     def tasks(self) -> list[StockTask]:
         """The tasks that the client has."""

@@ -1,0 +1,134 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from boincserver import cli
+from boincserver.errors import UnusableUrl
+from boincserver.testing import free_port, serving
+from boincserver.urls import canonical
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "boincserver", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_create_status_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "p"
+    assert cli.main(["create", str(directory), "--url", "http://127.0.0.1:8701", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["url"] == "http://127.0.0.1:8701/"
+    assert cli.main(["status", str(directory)]) == 0
+    assert "not running" in capsys.readouterr().out
+    key = directory / "keys" / "code_sign_private"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("ftp://127.0.0.1/", "http://"),
+        ("http://", "host"),
+        ("http://127.0.0.1:0/", "port 0"),
+        ("http://127.0.0.1:99999/", "port"),
+        ("http://0.0.0.0:80/", "listen"),
+        ("http://pi.example.org/", "encryption"),
+        ("http://8.8.8.8/", "encryption"),
+        ("http://user@127.0.0.1/", "plain"),
+        ("http://127.0.0.1/?a=1", "plain"),
+        ("http://bad host/", "host"),
+        ("http://127.0.0.1/a b", "path"),
+        ("https://" + "a" * 250 + ".org", "no host name"),
+    ],
+)
+def test_urls_that_clients_cannot_use(url: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnusableUrl, match=words):
+        canonical(url)
+    assert cli.main(["create", str(tmp_path / "p"), "--url", url]) == 1
+    assert words in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_urls_that_they_can() -> None:
+    assert canonical("https://Pi.Example.org/sub") == "https://pi.example.org/sub/"
+    assert canonical("http://pi.example.org", allow_http=True) == "http://pi.example.org/"
+    assert canonical("http://server.lan:8080/") == "http://server.lan:8080/"
+
+
+def test_a_directory_with_something_in_it_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "thesis.txt").write_text("precious")
+    assert cli.main(["create", str(tmp_path), "--url", "http://127.0.0.1:8701"]) == 1
+    assert "not empty" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    for command in ("serve", "status"):
+        assert cli.main([command, str(tmp_path)]) == 1
+        assert "is not a project" in capsys.readouterr().err
+
+
+def test_creating_twice_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["create", str(tmp_path / "p"), "--url", "http://127.0.0.1:8701"]
+    assert cli.main(arguments) == 0
+    assert cli.main(arguments) == 1
+    assert "is a project already" in capsys.readouterr().err
+
+
+def test_bad_names_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "p"
+    create = ["create", str(directory), "--url", "http://127.0.0.1:8701"]
+    assert cli.main([*create, "--name", "a<b"]) == 1
+    assert "free of < > &" in capsys.readouterr().err
+    assert not directory.exists()
+    assert cli.main(create) == 0
+    settings = directory / "project.toml"
+    settings.write_text(settings.read_text().replace("max_per_request = 10", 'max_per_request = "ten"'))
+    assert cli.main(["status", str(directory)]) == 1
+    assert "max_per_request must be int" in capsys.readouterr().err
+
+
+def test_a_port_in_use(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        url = f"http://127.0.0.1:{other.getsockname()[1]}/"
+        assert run("create", str(tmp_path / "p"), "--url", url).returncode == 0
+        done = run("serve", str(tmp_path / "p"))
+    assert done.returncode == 1
+    assert "another program listens on" in done.stderr
+    assert not (tmp_path / "p" / "run" / "control.sock").exists()
+
+
+def test_serve_answers_under_a_long_path_and_a_second_server_is_told(tmp_path: Path) -> None:
+    directory = tmp_path / ("deep" * 20) / "project"
+    directory.parent.mkdir()
+    assert run("create", str(directory), "--url", f"http://127.0.0.1:{free_port()}/sub/").returncode == 0
+    assert len(os.fsencode(directory / "run" / "control.sock")) > 108
+    with serving(directory) as server:
+        assert server.control.info().name == "project"
+        done = run("serve", str(directory), "--json")
+        assert done.returncode == 1
+        assert json.loads(done.stdout)["error"] == "AlreadyServed"
+        added = run("user-add", str(directory), "--email", "a@example.org", "--json")
+        assert len(json.loads(added.stdout)["key"]) == 32
+        assert "running" in run("status", str(directory)).stdout
+    done = run("user-add", str(directory), "--email", "a@example.org")
+    assert done.returncode == 1
+    assert "start it: boincserver serve" in done.stderr
+
+
+def test_every_command_and_option_has_help() -> None:
+    commands = next(a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    for name, parser in commands.choices.items():
+        assert parser.description, name
+        for action in parser._actions:
+            assert action.help, f"{name} {action.dest}"
