@@ -20,7 +20,7 @@ An exception that the function itself raised is none of these: it comes home as 
 CodecError (a ValueError, with the path to the culprit) is the cause of the UnshippableError that a caller sees.
 """
 
-# ruff: noqa: N818 - the names say what happened
+
 
 from __future__ import annotations
 

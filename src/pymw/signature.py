@@ -27,7 +27,7 @@ EXPONENT = 65537
 SHA256_PREFIX = bytes.fromhex("3031300d060960864801650304020105000420")
 
 
-class BadSignature(Exception):  # noqa: N818 - it says what was found
+class BadSignature(Exception):
     """Code that nobody who may has signed, or not for this project, or too long ago."""
 
 
