@@ -13,7 +13,7 @@ from pacman_ctf import rules
 from pacman_ctf.layout import HIDDEN, Layout
 
 
-class IllegalAction(ValueError):  # noqa: N818 - it is what an agent did
+class IllegalAction(ValueError):
     """An action that its agent cannot take."""
 
 

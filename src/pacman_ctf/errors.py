@@ -24,11 +24,11 @@ class RecordError(PacmanError, ValueError):
     """A record that is damaged or incomplete."""
 
 
-class Forged(RecordError):  # noqa: N818 - what it is
+class Forged(RecordError):
     """A record that claims what its moves do not give."""
 
 
-class SandboxTooWeak(PacmanError):  # noqa: N818
+class SandboxTooWeak(PacmanError):
     """The host cannot isolate teams as far as was asked."""
 
 

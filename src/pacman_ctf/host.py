@@ -21,7 +21,7 @@ ANSWERS = {action: b'"%s"\n' % action.encode() for action in rules.ACTIONS}
 MAX_TEXT = 20_000  # characters of a traceback or of what was returned
 
 
-class Failed(Exception):  # noqa: N818 - it ends the loop, it is no error of ours
+class Failed(Exception):
     """The team did something that ends its match."""
 
     def __init__(self, code: str, what: str, detail: str = "") -> None:

@@ -27,7 +27,7 @@ def adopt_orphans() -> None:
     _prctl(_SET_PDEATHSIG, 15)
 
 
-class TooWeak(Exception):  # noqa: N818 - told to the referee, which raises `SandboxTooWeak`
+class TooWeak(Exception):
     """The host cannot isolate as far as was asked."""
 
 

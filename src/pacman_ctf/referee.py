@@ -44,7 +44,7 @@ class Match:
     blue_log: str
 
 
-class Fault(Exception):  # noqa: N818 - an outcome, caught by the referee itself
+class Fault(Exception):
     """A team did something that ends the match."""
 
     def __init__(self, code: str, side: str, what: str, detail: str = "") -> None:

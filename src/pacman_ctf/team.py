@@ -50,7 +50,7 @@ class Log:
         return bytes(self._head + gap + tail).decode("utf-8", "replace")
 
 
-class Gone(Exception):  # noqa: N818 - it is how a match may end
+class Gone(Exception):
     """A team's process ended, or was ended, instead of answering."""
 
     def __init__(self, code: str, what: str) -> None:

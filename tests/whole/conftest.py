@@ -33,9 +33,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
 
 @pytest.fixture(scope="module")
 def volunteers(project: Project) -> Iterator[list[SimulatedVolunteer]]:
-    """Two simulated computers of two users."""
+    """Three simulated computers of three users: as many as a task may fail on."""
     with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(SimulatedVolunteer(project.url, project.account()).start()) for _ in range(2)]
+        yield [stack.enter_context(SimulatedVolunteer(project.url, project.account()).start()) for _ in range(3)]
 
 
 @pytest.fixture(scope="module")

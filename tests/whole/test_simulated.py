@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from tests import errands
 from tests.pymw import conformance
-
 from tests.served import Project, served
 
 import pymw
@@ -88,7 +87,7 @@ def test_redundant_results_that_agree_become_one_value(boinc: Master, project: P
     first = boinc.options(quorum=2).submit(errands.unseeded)
     other = boinc.options(quorum=2).submit(errands.unseeded)
     assert first.result(LIMIT) != other.result(LIMIT)  # tasks differ in their random numbers, copies of one do not
-    assert project.hosts_that_worked() == 2
+    assert project.hosts_that_worked() >= 2
 
 
 def test_results_that_never_agree_end_with_what_every_host_said(tmp_path: Path) -> None:
@@ -172,9 +171,11 @@ class Spy:
 def test_nothing_that_a_volunteer_sends_is_unpickled(tmp_path: Path) -> None:
     mark = tmp_path / "unpickled"
     sent = pickle.dumps(Spy(mark))
-    with served(tmp_path / "project") as project:
-        liar = SimulatedVolunteer(project.url, project.account(), compute=lambda job: {OUTCOMES: sent})
-        with liar.start(), Master(project.backend) as master:
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            liar = SimulatedVolunteer(project.url, project.account(), compute=lambda job: {OUTCOMES: sent})
+            stack.enter_context(liar).start()
+        with Master(project.backend) as master:
             error = master.submit(errands.double, 1).exception(LIMIT)
     assert isinstance(error, pymw.WorkerLost)
     assert "could not be read" in str(error)
@@ -236,6 +237,6 @@ def test_closing_leaves_no_work_behind(project: Project) -> None:
 
     def nothing_waits() -> bool:
         counts = project.control.status()
-        return counts["results"]["unsent"] == 0
+        return counts["copies"]["unsent"] == 0
 
     wait_until(nothing_waits, timeout=60, what="the server to drop the work")

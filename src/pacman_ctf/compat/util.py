@@ -254,7 +254,7 @@ def raise_not_defined() -> NoReturn:
     sys.exit(1)
 
 
-class TimeoutFunctionException(Exception):  # noqa: N818
+class TimeoutFunctionException(Exception):
     """Known to agents by name; time is watched from outside."""
 
 
