@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
 
-    from pymw.commandline import arguments
     from pymw.errors import (
         BackendError,
         BrokenBackend,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
 # module -> the public names in it
 HOME = {
     "concurrent.futures": ("as_completed", "wait"),
-    "pymw.commandline": ("arguments",),
     "pymw.errors": (
         *("BackendError", "BrokenBackend", "DependencyFailed", "NotInsideTask", "PyMWError", "RemoteError"),
         *("RunBusy", "RunError", "RunNotFound", "TaskError", "TimeLimitExceeded", "UnknownBackend"),

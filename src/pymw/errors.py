@@ -20,8 +20,6 @@ An exception that the function itself raised is none of these: it comes home as 
 CodecError (a ValueError, with the path to the culprit) is the cause of the UnshippableError that a caller sees.
 """
 
-
-
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
