@@ -142,7 +142,7 @@ class Maps(Backed):
         numbers = itertools.count()
         results = master.map(square, numbers, buffersize=3, timeout=self.limit)
         assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
-        results.close()  # type: ignore[attr-defined]
+        del results
         assert next(numbers) <= 5 + 3
 
     def test_gives_results_as_they_come(self, master: Master) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
+import itertools
 import os
 import pickle
 import signal
@@ -20,10 +21,10 @@ from typing import Any
 
 from pymw import worker
 from pymw.backends.local import wire
-from pymw.backends.local.live import CHUNK, LIMIT, POSITION, STARTED, LivePage
+from pymw.backends.local.live import CHUNK, POSITION, LivePage
 from pymw.outcome import Ending, ExceptionData, Outcome
 
-FLUSH_EVERY = 0.1  # seconds: what a death can cost of finished work
+FLUSH_EVERY = 0.1  # seconds: how much a death can cost of finished work
 TELL_EVERY = 0.05  # seconds between two progress messages of a task
 CHECKPOINT_EVERY = 10.0
 KEEP_OUTPUT = 1 << 16  # characters of captured output per task
@@ -61,6 +62,7 @@ class Child:
         self._words = page.words
         self._functions: dict[int, Callable[..., Any]] = {}
         self._name = f"process {os.getpid()}"
+        self._ticker = Ticker()
 
     @property
     def name(self) -> str:
@@ -106,53 +108,62 @@ class Child:
             data = pickle.dumps(ExceptionData.of(error, _picklable), protocol=5)
             self.send((wire.UNREADABLE, serial, data))
             return
-        words = self._words
-        words[POSITION] = -1
-        words[CHUNK] = serial
+        self._words[POSITION] = 0
+        self._words[CHUNK] = serial
         results = Results(self, serial)
         worker.install(LocalTask(self, serial, [segment[-1] for segment in segments]))
+        self._ticker.watch(results)
         clock = time.perf_counter()
-        stopped = self._run_calls(calls, results, LIMIT + serial % 2)
+        stopped = self._run_calls(calls, results, self.page.permits(serial))
         seconds = time.perf_counter() - clock
+        self._ticker.watch(None)
         worker.install(None)
         results.flush(stopped, seconds)
 
-    def _run_calls(self, calls: list[tuple[Any, ...]], results: Results, limit: int) -> int:
+    def _run_calls(self, calls: list[tuple[Any, ...]], results: Results, permits: memoryview) -> int:
         position = 0
         for function, many, arguments in calls:
             if many:
-                end = self._run_many(function, arguments, position, results, limit)
-                if end < position + len(arguments[0]):
-                    return end
-                position = end
+                end = position + len(arguments[0])
+                while position < end and permits[position]:
+                    position = self._run_many(function, arguments, position - end, position, results, permits)
+                if position < end:
+                    return position
             else:
-                self._words[STARTED] = time.monotonic_ns()
                 self._words[POSITION] = position
-                if position >= self._words[limit]:
+                if not permits[position]:
                     return position
                 self._run_one(function, arguments, position, results)
                 position += 1
         return position
 
-    def _run_many(self, function: Any, columns: tuple[Any, ...], position: int, results: Results, limit: int) -> int:
-        """Run a stretch of a map; return the position where it stopped."""
-        words, now, values = self._words, time.monotonic_ns, results.values
-        append = values.append
-        results.start(position)
-        for args in zip(*columns, strict=True):
-            # First say what runs, then look how far it may go: the pool writes its limit first and looks here after.
-            words[STARTED] = started = now()
-            words[POSITION] = position
-            if position >= words[limit]:
-                return position
-            try:
-                append(function(*args))
-            except BaseException as error:
-                results.fail(position, error, started)
-                results.start(position + 1)
+    def _run_many(
+        self, function: Any, columns: tuple[Any, ...], tail: int, position: int, results: Results, permits: memoryview
+    ) -> int:
+        """Run the last -`tail` items of a stretch of a map, the first of them at `position`.
+
+        Return the position where it stopped: at the end, behind one that raised, or before one whose permit was
+        withdrawn. This is the loop that a map of many small items lives in: `compress` reads the permit of an item
+        after the line that says we are at it.
+        """
+        words, at, append = self._words, POSITION, results.start(position)
+        words[at] = position
+        if tail + len(columns[0]):
+            columns = tuple(column[tail:] for column in columns)
+        try:
+            if len(columns) == 1:
+                for item in itertools.compress(columns[0], permits[position:]):
+                    append(function(item))
+                    position += 1
+                    words[at] = position
+            else:
+                for items in itertools.compress(zip(*columns, strict=True), permits[position:]):
+                    append(function(*items))
+                    position += 1
+                    words[at] = position
+        except BaseException as error:
+            results.fail(position, error)
             position += 1
-            if started > results.next_flush:
-                results.flush()
         return position
 
     def _run_one(self, function: Any, arguments: Any, position: int, results: Results) -> None:
@@ -168,60 +179,98 @@ class Child:
         return self._functions[number], many, wire.loads(data)
 
 
+class Ticker:
+    """Has what a long chunk has finished sent home every 100 ms; sleeps while no chunk runs."""
+
+    def __init__(self) -> None:
+        self._results: Results | None = None
+        self._asleep = True
+        self._go = threading.Semaphore(0)
+        threading.Thread(target=self._tick, daemon=True).start()
+
+    def watch(self, results: Results | None) -> None:
+        """From now on these results; None: the chunk is over."""
+        self._results = results
+        if results is not None and self._asleep:
+            self._asleep = False
+            self._go.release()
+
+    def _tick(self) -> None:
+        while True:
+            self._go.acquire()
+            while (results := self._results) is not None:
+                time.sleep(FLUSH_EVERY)
+                if results is self._results:
+                    results.flush()
+            self._asleep = True
+            if self._results is not None:  # a chunk came in between
+                self._asleep = False
+                self._go.release()
+
+
 class Results:
-    """Collects what a chunk's items returned and sends it home in stretches."""
+    """Collects what a chunk's items returned and sends it home in stretches. Two threads flush."""
 
     def __init__(self, child: Child, serial: int) -> None:
         self._child = child
         self._serial = serial
+        self._lock = threading.RLock()
         self._records: list[tuple[Any, ...]] = []
         self._first = 0
-        self.values: list[Any] = []  # of items _first, _first + 1, ...
-        self.next_flush = time.monotonic_ns() + int(FLUSH_EVERY * 1e9)
+        self._values: list[Any] = []  # of items _first, _first + 1, ...; appended to without the lock
+        self._over = False
 
-    def start(self, position: int) -> None:
-        """A stretch of values begins at `position`."""
-        self._settle()
-        self._first = position
+    def start(self, position: int) -> Callable[[Any], None]:
+        """A stretch of values begins at `position`; return what takes them."""
+        with self._lock:
+            self._settle()
+            self._first = position
+            return self._values.append
 
-    def fail(self, position: int, error: BaseException, started: int) -> None:
+    def fail(self, position: int, error: BaseException) -> None:
         """The item at `position` raised."""
-        self._settle()
-        seconds = (time.monotonic_ns() - started) / 1e9
         data = ExceptionData.of(error, _picklable, skip=1)
-        outcome = Outcome(Ending.RAISED, exception=data, worker=self._child.name, seconds=seconds)
-        self._records.append((position, wire.OUTCOME, pickle.dumps(outcome, protocol=5)))
+        outcome = Outcome(Ending.RAISED, exception=data, worker=self._child.name)
+        with self._lock:
+            self._settle()
+            self._records.append((position, wire.OUTCOME, pickle.dumps(outcome, protocol=5)))
 
     def outcome(self, position: int, outcome: Outcome, stdout: str, stderr: str) -> None:
         """The single task at `position` ended."""
-        self._settle()
         if outcome.ending is Ending.RETURNED and not stdout and not stderr:
             kind, payload = _value(outcome.value)
             times = (outcome.started, outcome.seconds, outcome.cpu_seconds)
-            self._records.append((position, kind, payload, times))
+            record: tuple[Any, ...] = (position, kind, payload, times)
         else:
             data = _sendable(dataclasses.replace(outcome, stdout=stdout, stderr=stderr))
-            self._records.append((position, wire.OUTCOME, data))
+            record = (position, wire.OUTCOME, data)
+        with self._lock:
+            self._settle()
+            self._records.append(record)
 
     def flush(self, stopped: int | None = None, seconds: float = 0.0) -> None:
         """Send what there is; `stopped` tells how far the chunk went when it is over."""
-        self._settle()
-        if self._records or stopped is not None:
-            self._child.send((wire.FLUSH, self._serial, self._records, stopped, seconds))
-            self._records = []
-        self.next_flush = time.monotonic_ns() + int(FLUSH_EVERY * 1e9)
+        with self._lock:
+            if self._over:
+                return
+            self._settle()
+            if self._records or stopped is not None:
+                self._over = stopped is not None
+                self._child.send((wire.FLUSH, self._serial, self._records, stopped, seconds))
+                self._records = []
 
     def _settle(self) -> None:
-        values = self.values
-        if not values:
+        count = len(self._values)
+        if not count:
             return
-        if wire.plain(values):
-            self._records.append((self._first, wire.VALUES, pickle.dumps(values, protocol=5)))
+        values = self._values[:count]
+        del self._values[:count]  # the other thread may have appended meanwhile
+        if (data := wire.plain_dumps(values)) is not None:
+            self._records.append((self._first, wire.VALUES, data))
         else:
             for position, value in enumerate(values, self._first):
                 self._records.append((position, *_value(value)))
-        self._first += len(values)
-        values.clear()
+        self._first += count
 
 
 class LocalTask(worker.CurrentTask):

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from pymw.backends.local.live import LONGEST_CHUNK
 from pymw.backends.protocol import Batch
 from pymw.outcome import Attempt
 from pymw.shipping import Shipment
@@ -14,8 +15,11 @@ from pymw.shipping import Shipment
 __all__ = ["Chunk", "Queue", "Stretch", "worth"]
 
 LONGEST = 0.1  # seconds of measured work in one chunk
+SHORTEST = 0.002  # and no less than this, where there is more than one task: a message costs a tenth of it
 GROWTH = 16  # a chunk is at most so many times longer than all that was measured before it
 MOST_FUNCTIONS = 32  # in one chunk
+MOST_STRETCHES = 1024
+SHARES = 2  # so many chunks at least for each worker: the first results come home while the last items run
 
 
 @dataclass(slots=True, eq=False)
@@ -97,8 +101,8 @@ def worth(shipment: Shipment, share: int) -> int:
     """How many tasks of this function make a good chunk, where `share` would be fair."""
     if not shipment.items:
         return 1
-    measured = int(LONGEST / shipment.pace) if shipment.pace > 0 else share
-    return max(1, min(measured, share, GROWTH * shipment.items))
+    pace = max(shipment.pace, 1e-9)
+    return max(1, min(int(LONGEST / pace), max(share, int(SHORTEST / pace)), GROWTH * shipment.items))
 
 
 @dataclass(slots=True)
@@ -118,11 +122,11 @@ class Queue:
         """The stretches of the next chunk, for one of so many workers; empty where nothing waits."""
         taken: list[Stretch] = []
         room, functions = 1.0, set[int]()
-        while self.tasks and room > 0:
+        while self.tasks and room > 0 and len(taken) < MOST_STRETCHES:
             lane = self._lanes[max(priority for priority, lane in self._lanes.items() if lane)]
             first = lane[0]
-            share = -(-self.tasks // workers)
-            good = first.batch.call.chunksize or worth(first.shipment, share)
+            share = min(-(-self.tasks // (SHARES * workers)), LONGEST_CHUNK)
+            good = min(first.batch.call.chunksize or worth(first.shipment, share), LONGEST_CHUNK)
             count = min(len(first), 1 if first.alone else max(1, int(good * room)))
             if taken and (first.alone or not first.shipment.items or len(functions) >= MOST_FUNCTIONS):
                 break

@@ -1,4 +1,4 @@
-"""The live page: a few words of memory that the pool shares with one worker process."""
+"""The live page: some memory that the pool shares with one worker process."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ import sys
 import tempfile
 from typing import Any
 
-__all__ = ["CHUNK", "LIMIT", "POSITION", "STARTED", "LivePage"]
+__all__ = ["CHUNK", "LONGEST_CHUNK", "POSITION", "LivePage"]
 
-# Words of the page. A chunk's limit is LIMIT + serial % 2: at most two chunks are under way at a worker.
-CHUNK, POSITION, STARTED, LIMIT = 0, 1, 2, 3
-WORDS = 8
-SIZE = 8 * WORDS
+CHUNK, POSITION = 0, 1  # words of the page: the chunk's serial number, the item that runs or is next to run
+HEAD = 64  # bytes of words; the permits follow
+LONGEST_CHUNK = 1 << 16
+SIZE = HEAD + 2 * LONGEST_CHUNK
+ALL = bytes([1]) * LONGEST_CHUNK
+NONE = bytes(LONGEST_CHUNK)
 
 
 class LivePage:
-    """The worker writes which item of which chunk runs since when; the pool writes how far it may go."""
+    """The worker writes which item of which chunk it is at; the pool permits items, a byte for each.
+
+    The worker first writes that it is at an item, then looks whether it may begin it. The pool first withdraws the
+    permits, then looks where the worker is. Whoever is second sees what the other did.
+    """
 
     def __init__(self, memory: mmap.mmap, descriptor: int = -1) -> None:
         self._memory = memory
         self._descriptor = descriptor
-        self.words: Any = memoryview(memory).cast("B").cast("q")
+        self._bytes = memoryview(memory)
+        self.words: Any = self._bytes[:HEAD].cast("q")
 
     @classmethod
     def create(cls) -> tuple[LivePage, str]:
@@ -53,6 +60,21 @@ class LivePage:
         """What the child inherits; -1 on Windows."""
         return self._descriptor
 
+    def permits(self, serial: int) -> memoryview:
+        """The permits of a chunk's items; at most two chunks are under way, and they take turns."""
+        start = HEAD + serial % 2 * LONGEST_CHUNK
+        return self._bytes[start : start + LONGEST_CHUNK]
+
+    def permit(self, serial: int, size: int) -> None:
+        """All items of a new chunk may begin."""
+        with self.permits(serial) as permits:
+            permits[:size] = ALL[:size]
+
+    def withdraw(self, serial: int, start: int, size: int) -> None:
+        """The items of a chunk from `start` on may not begin any more."""
+        with self.permits(serial) as permits:
+            permits[start:size] = NONE[: size - start]
+
     def forget_descriptor(self) -> None:
         """The mapping stays; the child has its own descriptor."""
         if self._descriptor >= 0:
@@ -63,4 +85,5 @@ class LivePage:
         """Unmap."""
         self.forget_descriptor()
         self.words.release()
+        self._bytes.release()
         self._memory.close()

@@ -558,9 +558,9 @@ def _stretch(batch: Batch) -> Stretch:
 
 
 def _columns(part: Batch) -> bytes:
-    if all(isinstance(column, range) or wire.plain(column) for column in part.columns):
+    if all(isinstance(column, range) for column in part.columns):
         return pickle.dumps(part.columns, protocol=5)
-    return wire.dumps(part.columns)
+    return wire.plain_dumps(part.columns) or wire.dumps(part.columns)
 
 
 def _apart(stretch: Stretch) -> Stretch:

@@ -16,7 +16,7 @@ from typing import Any
 
 from pymw.backends.local import wire
 from pymw.backends.local.chunks import Chunk
-from pymw.backends.local.live import CHUNK, LIMIT, POSITION, STARTED, LivePage
+from pymw.backends.local.live import CHUNK, POSITION, LivePage
 
 __all__ = ["WorkerProcess", "end_of"]
 
@@ -44,6 +44,7 @@ class WorkerProcess:
         self.chunks: list[Chunk] = []  # at most two: the one that runs and the one behind it
         self.tasks_given = 0
         self._serial = 0
+        self._seen, self._since = (-1, -1), 0.0
         self._known: dict[int, None] = {}  # functions that the child holds, the least lately used first
         self.tell(hello)
 
@@ -59,7 +60,7 @@ class WorkerProcess:
 
     def run(self, chunk: Chunk, segments: Sequence[tuple[Any, ...]]) -> None:
         """Hand over a chunk."""
-        self.page.words[LIMIT + chunk.serial % 2] = chunk.size
+        self.page.permit(chunk.serial, chunk.size)
         self.chunks.append(chunk)
         self.tasks_given += chunk.size
         complete, forget = [], []
@@ -75,17 +76,21 @@ class WorkerProcess:
         self.tell((wire.RUN, chunk.serial, complete, forget))
 
     def position(self, chunk: Chunk) -> int:
-        """Which item of the chunk it runs, or ran last; -1: it has not begun."""
+        """Which item of the chunk it runs, or is next to run; -1: it has not begun."""
         words = self.page.words
         return int(words[POSITION]) if words[CHUNK] == chunk.serial else -1
 
     def seconds_running(self) -> float:
-        """Since when it runs the item that it runs."""
-        return (time.monotonic_ns() - int(self.page.words[STARTED])) / 1e9
+        """For how long it has been seen at the item where it is; look often, for this is how it is measured."""
+        words, now = self.page.words, time.monotonic()
+        at = (int(words[CHUNK]), int(words[POSITION]))
+        if at != self._seen:
+            self._seen, self._since = at, now
+        return now - self._since
 
     def stop_before(self, chunk: Chunk, position: int) -> None:
         """Forbid the child to begin items from this position on."""
-        self.page.words[LIMIT + chunk.serial % 2] = position
+        self.page.withdraw(chunk.serial, position, chunk.size)
 
     def kill(self) -> None:
         """End it and what it started, now."""

@@ -5,8 +5,9 @@ Values and arguments travel inside as bytes of their own, so that one that canno
 
 from __future__ import annotations
 
+import io
 import pickle
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 __all__ = [
@@ -16,7 +17,6 @@ __all__ = [
     "HELLO",
     "LOG",
     "OUTCOME",
-    "PLAIN",
     "PROGRESS",
     "READY",
     "RUN",
@@ -25,7 +25,7 @@ __all__ = [
     "VALUES",
     "dumps",
     "loads",
-    "plain",
+    "plain_dumps",
 ]
 
 # To the worker.
@@ -47,14 +47,23 @@ VALUES = "values"  # a list of plain values, for position, position + 1, ...
 VALUE = "value"  # one value; `times` are (started, seconds, cpu seconds)
 OUTCOME = "outcome"  # an Outcome
 
-PLAIN = frozenset({type(None), bool, int, float, complex, str, bytes})
-
 loads: Callable[[Any], Any] = pickle.loads
 
 
-def plain(values: Sequence[Any]) -> bool:
-    """Whether pickle carries all of these as they are, with no class looked up anywhere."""
-    return PLAIN.issuperset(map(type, values))
+class _PlainPickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        # Built-in values never come here; whatever has a class to be looked up does.
+        raise TypeError
+
+
+def plain_dumps(values: Any) -> bytes | None:
+    """Pickled, where these are built-in values throughout, in containers or not: then reading them cannot fail."""
+    file = io.BytesIO()
+    try:
+        _PlainPickler(file, protocol=5).dump(values)
+    except (TypeError, RecursionError):
+        return None
+    return file.getvalue()
 
 
 def dumps(value: Any) -> bytes:
