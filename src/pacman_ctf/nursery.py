@@ -90,14 +90,13 @@ def run(number: int) -> None:
 
 def _import_ahead() -> None:
     """What every team's process needs: imported once."""
-    import ctypes
     import importlib.util
     import random
-    import traceback
 
     from pacman_ctf import submission
 
-    assert ctypes and importlib.util and random and traceback and submission
+    isolation.import_ahead()
+    assert importlib.util and random and submission
 
 
 def become_team(order: dict[str, Any], read: int, write: int, log: int, life: int) -> NoReturn:
@@ -124,11 +123,11 @@ def become_team(order: dict[str, Any], read: int, write: int, log: int, life: in
             sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
             sys.stderr = os.fdopen(2, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
             try:
-                hello = isolation.enter(order["memory"], order["minimum"])
+                layers = isolation.enter(order["scratch"], order["memory"], order["require"])
             except isolation.TooWeak as weak:
                 host.tell(write, {"refused": str(weak)})
             else:
-                host.serve(read, write, hello | {"pid": os.getpid(), "warden": warden})
+                host.serve(read, write, {"layers": layers, "pid": os.getpid(), "warden": warden})
                 code = 0
     except BaseException:  # noqa: BLE001 - nothing may unwind into the nursery's own loop
         with contextlib.suppress(BaseException):

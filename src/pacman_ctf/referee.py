@@ -32,7 +32,7 @@ class Pairing:
     length: int = rules.TIME_LIMIT
     limits: Limits = field(default_factory=Limits)
     factor: float = 1.0  # of this machine, by `limits.calibrate`
-    minimum: str = "process"  # the isolation that is asked for, of `isolation.LEVELS`
+    require: tuple[str, ...] = ()  # the layers of the sandbox without which not to play, of `pyboinc.sandbox.LAYERS`
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def play(
     with contextlib.ExitStack() as stack:
         ours = nursery or stack.enter_context(Nursery())
         teams = {
-            side: stack.enter_context(Team(ours, submission, limits, minimum=pairing.minimum))
+            side: stack.enter_context(Team(ours, submission, limits, require=pairing.require))
             for side, submission in (("red", red), ("blue", blue))
         }
         game = _Game(teams, pairing, limits, watch)
@@ -267,7 +267,7 @@ class _Game:
             "start_cpu": tuple(round(self.start_cpu[side], 4) for side in ("red", "blue")),
             "warnings": tuple(self.warnings),
             "factor": self.pairing.factor,
-            "isolation": tuple("+".join([team.hello["level"], *team.hello["layers"]]) for team in self.teams.values()),
+            "isolation": tuple(team.hello["layers"] for team in self.teams.values()),
             "interpreter": f"{platform.python_implementation()} {platform.python_version()}",
             "clock": red.uses_clock or blue.uses_clock,
         })  # fmt: skip

@@ -9,6 +9,7 @@ import select
 import signal
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,13 +62,15 @@ class Gone(Exception):
 class Team:
     """One team's process. Use as a context manager: nothing of it stays."""
 
-    def __init__(self, nursery: Nursery, submission: Submission, limits: Limits, *, minimum: str = "process") -> None:
+    def __init__(
+        self, nursery: Nursery, submission: Submission, limits: Limits, *, require: Sequence[str] = ()
+    ) -> None:
         self.submission, self.limits = submission, limits
         self._nursery = nursery
         self.log = Log()
         self.hello: dict[str, Any] = {}
         self.charged = 0.0  # CPU seconds that some answer has been charged for
-        self._minimum = minimum
+        self._require = list(require)
         self._buffer = b""
         self._answers = 0
         self._log = self._top = 0
@@ -102,7 +105,7 @@ class Team:
             lives, life = os.pipe()
             theirs.callback(os.close, lives)
             self._lifeline.callback(os.close, life)
-            order = {"scratch": scratch, "memory": self.limits.memory, "minimum": self._minimum}
+            order = {"scratch": scratch, "memory": self.limits.memory, "require": self._require}
             self._nursery.start(order, [reads, writes, logs, lives])
         os.set_blocking(self._log, False)
         self._poll = select.poll()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,6 +22,7 @@ from pacman_ctf.python2 import NOTICE, convert
 from pacman_ctf.referee import Match, Pairing, play
 from pacman_ctf.submission import Submission
 from pacman_ctf.verify import verify
+from pyboinc import sandbox
 
 SEED = b"0123456789abcdef"
 DIALECTS = ["contest-snake", "flat-snake", "flat-camel", "contest-camel", "flat-mixed", "contest-mixed"]
@@ -273,10 +274,9 @@ def test_a_gigabyte_of_output_is_not_kept(nursery: Nursery) -> None:
     assert len(played.blue_log) < 60_000
 
 
-def test_nothing_that_a_team_starts_outlives_its_match(nursery: Nursery, tmp_path: Path) -> None:
+def test_nothing_that_a_team_starts_outlives_its_match(nursery: Nursery) -> None:
     """Orphans of orphans in sessions of their own: the warden has them all."""
-    seen = tmp_path / "pids"
-    body = f"""
+    body = """
 def chooseAction(self, s):
     import os, time
     if self.index == 0 and not hasattr(self, 'done'):
@@ -286,17 +286,14 @@ def chooseAction(self, s):
                 os.setsid()
                 for _ in range(3):
                     if os.fork() == 0:
-                        with open({str(seen)!r}, 'a') as file: file.write(str(os.getpid()) + ' ')
+                        os.write(1, b'pid %d\\n' % os.getpid())
                         time.sleep(1000)
                 os._exit(0)
     return 'Stop'
 """
     played = match(nursery, agent(body), innocent(), length=400)
-    if not seen.exists():
-        assert "Error" in played.red_log  # the sandbox did not even let it
-        return
-    pids = [int(pid) for pid in seen.read_text().split()]
-    assert pids
+    pids = re.findall(r"pid (\d+)", played.red_log)
+    assert len(pids) == 15
     for pid in pids:
         assert not Path(f"/proc/{pid}").exists(), f"{pid} is still there"
 
@@ -411,9 +408,73 @@ def test_numpy_is_there_and_seeded(nursery: Nursery) -> None:
     assert float(logs.pop().split()[0]) > 0
 
 
+@pytest.fixture
+def layers(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """layers("files"): this kernel has these layers of the sandbox, or the test is skipped with that reason."""
+
+    def check(*names: str) -> None:
+        missing = [name for name in names if name not in sandbox.available()]
+        if missing and request.config.getoption("--strict-parts"):
+            pytest.fail(f"this kernel has no sandbox for: {', '.join(missing)}")
+        if missing:
+            pytest.skip(f"this kernel has no sandbox for: {', '.join(missing)}")
+
+    return check
+
+
+TRIES = """
+def chooseAction(self, s):
+    import glob, os, signal, socket
+    def tries(what, act):
+        try: print(what, act())
+        except Exception as error: print(what, type(error).__name__)
+    if self.index == 0 and not hasattr(self, 'done'):
+        self.done = True
+        tries('opponents', lambda: [path for path in glob.glob('/tmp/pacman-*/myTeam.py') if not path.startswith(os.getcwd())])
+        tries('password', lambda: open('/etc/passwd').read(3))
+        tries('home', lambda: os.listdir('/root'))
+        tries('outside', lambda: open('/tmp/outside', 'w'))
+        tries('inside', lambda: open('inside', 'w').write('x'))
+        tries('referee', lambda: open('/proc/%d/environ' % REFEREE).read(1))
+        tries('tcp', lambda: socket.create_connection(('127.0.0.1', 1)))
+        tries('udp', lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+        tries('kill', lambda: os.kill(REFEREE, 0))
+        tries('ptrace', lambda: __import__('ctypes').CDLL(None).ptrace(16, REFEREE, 0, 0))
+    return 'Stop'
+"""
+
+
+def test_the_sandbox_is_closed(nursery: Nursery, layers: Callable[..., None]) -> None:
+    layers("files", "network", "signals", "syscalls")
+    played = match(
+        nursery, agent(TRIES.replace("REFEREE", str(os.getpid()))), innocent(), require=tuple(sandbox.LAYERS)
+    )
+    assert dict(line.split(" ", 1) for line in played.red_log.splitlines()) == {
+        "opponents": "[]",
+        "password": "PermissionError",
+        "home": "PermissionError",
+        "outside": "PermissionError",
+        "inside": "1",
+        "referee": "PermissionError",
+        "tcp": "PermissionError",
+        "udp": "PermissionError",
+        "kill": "PermissionError",
+        "ptrace": "-1",
+    }
+    assert played.record.isolation == (", ".join(sandbox.LAYERS),) * 2
+    assert played.record.code == "score"
+
+
+@pytest.mark.parametrize("how", ["os.kill(os.getppid(), 9)", "os.killpg(0, 9)", "os.kill(0, 9)"])
+def test_who_kills_around_itself_loses(nursery: Nursery, how: str) -> None:
+    record = match(nursery, innocent(), agent(f"def chooseAction(self, s):\n    import os\n    {how}")).record
+    assert (record.code, record.blame) == ("crash", "blue")
+    assert match(nursery, innocent(), innocent()).record.code == "score"
+
+
 def test_a_host_that_isolates_too_little_is_not_the_teams_fault(nursery: Nursery) -> None:
-    with pytest.raises(SandboxTooWeak, match="'vault' is asked for"):
-        match(nursery, innocent(), innocent(), minimum="vault")
+    with pytest.raises(SandboxTooWeak, match="no such layer: vault"):
+        match(nursery, innocent(), innocent(), require=("files", "vault"))
     assert match(nursery, innocent(), innocent()).record.code == "score"
 
 
