@@ -6,6 +6,7 @@ and says who did what. Leaves nothing behind, also after Ctrl-C.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import signal
@@ -25,7 +26,10 @@ VOLUNTEERS = ("alice", "bob")
 
 def main() -> int:
     """Run the demonstration; the exit code of the example."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulated", action="store_true", help="simulated volunteers, whatever is installed")
+    options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # as Ctrl-C: leave through the blocks below
     started = time.perf_counter()
     # Volunteers' computers find the Python of this environment under the name python3.
@@ -37,10 +41,10 @@ def main() -> int:
         subprocess.run([sys.executable, "-m", "boincserver", "create", project, "--url", url], check=True, stdout=-3)
         say(f"$ boincserver serve {project}")
         server = stack.enter_context(serving(project))
-        stock = not missing_programs()
+        stock = not options.simulated and not missing_programs()
         kind = "stock BOINC clients" if stock else "simulated volunteers, built in"
         say(f"Two volunteers join: {' and '.join(VOLUNTEERS)} ({kind})")
-        if not stock:
+        if missing_programs():
             say("For the real thing install the BOINC client: sudo apt install boinc-client")
         for name in VOLUNTEERS:
             key = server.control.create_account(f"{name}@example.org", name)

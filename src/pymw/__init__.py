@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from pymw.master import Master
+    from pymw.scripting import arguments
     from pymw.task import TaskFuture, TaskOptions, TaskState
     from pymw.worker import checkpoint, log, progress
 
@@ -42,6 +43,7 @@ HOME = {
         *("UnshippableError", "UnsupportedOption", "WorkerLost"),
     ),
     "pymw.master": ("Master",),
+    "pymw.scripting": ("arguments",),
     "pymw.task": ("TaskFuture", "TaskOptions", "TaskState"),
     "pymw.worker": ("checkpoint", "log", "progress"),
 }

@@ -338,4 +338,4 @@ def _as_backend_error() -> Iterator[None]:
     try:
         yield
     except BoincServerError as error:
-        raise BackendError(str(error)) from error
+        raise BackendError(str(error)) from None  # it says all there is to say
