@@ -1,7 +1,7 @@
 """800 tasks on BOINC, queued at once and collected by one thread: what the backend adds to what the server needs.
 
-Each round sends 800 jobs by the server's control interface alone, then 800 calls by `Master.map` one in a workunit, then in
-chunks of its own choice. Simulated volunteers with no think time do no work; SQLite commits durably.
+Each round sends 800 jobs by the server's control interface alone, then 800 calls by `Master.map`, one in a workunit and
+then in chunks of its own choice. Simulated volunteers with no think time do no work; SQLite commits durably.
 """
 
 import contextlib
