@@ -17,7 +17,13 @@ from boincserver.schema import platform as platform_table
 __all__ = ["App", "AppVersion", "Catalog"]
 
 _APPS: Final = (
-    select(app_table.c.id, app_table.c.name, app_table.c.user_friendly_name, our_app_table.c.validator)
+    select(
+        app_table.c.id,
+        app_table.c.name,
+        app_table.c.user_friendly_name,
+        our_app_table.c.validator,
+        our_app_table.c.assimilator,
+    )
     .join(our_app_table, our_app_table.c.appid == app_table.c.id, isouter=True)
     .where(app_table.c.deprecated == 0)
 )
@@ -43,6 +49,7 @@ class App:
     name: str
     user_friendly_name: str
     validator: str
+    assimilator: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ class Catalog:
 
     def load(self, db: Session) -> None:
         """Read everything; the newest version for each platform is the one that is sent."""
-        apps = [App(row[0], row[1], row[2], row[3] or "bitwise") for row in db.all(_APPS)]
+        apps = [App(row[0], row[1], row[2], row[3] or "bitwise", row[4] or "outbox") for row in db.all(_APPS)]
         versions: dict[tuple[int, str], AppVersion] = {}
         for row in db.all(_VERSIONS):
             version = AppVersion(*row)

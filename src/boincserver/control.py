@@ -106,9 +106,17 @@ class Control:
 
     # --- applications and files -------------------------------------------------------------------------------------
 
-    def ensure_app(self, name: str, *, validator: str = "bitwise", user_friendly_name: str = "") -> None:
-        """Have an application whose results this validator compares."""
-        self._call("ensure_app", name=name, validator=validator, user_friendly_name=user_friendly_name)
+    def ensure_app(
+        self, name: str, *, validator: str = "bitwise", assimilator: str = "outbox", user_friendly_name: str = ""
+    ) -> None:
+        """Have an application whose results this validator compares and whose outcomes this assimilator takes."""
+        self._call(
+            "ensure_app",
+            name=name,
+            validator=validator,
+            assimilator=assimilator,
+            user_friendly_name=user_friendly_name,
+        )
 
     def ensure_app_version(
         self,

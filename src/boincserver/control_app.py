@@ -22,6 +22,7 @@ from boincserver.database import Session
 from boincserver.errors import BoincServerError, UnknownBatch
 from boincserver.framing import Blobs, blob, pack, unpack
 from boincserver.outbox import waiting
+from boincserver.policy import delay_until_next
 from boincserver.protocol.account import password_hash
 from boincserver.protocol.request import plain_stderr
 from boincserver.records import Job
@@ -223,8 +224,12 @@ class _Control:
             return known.authenticator
         return (await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now))).authenticator
 
-    async def call_ensure_app(self, _data: memoryview, name: str, validator: str, user_friendly_name: str) -> None:
-        await self.writer.run(lambda tx: self.submitter.ensure_app(tx, name, validator, user_friendly_name, self.now))
+    async def call_ensure_app(
+        self, _data: memoryview, name: str, validator: str, assimilator: str, user_friendly_name: str
+    ) -> None:
+        await self.writer.run(
+            lambda tx: self.submitter.ensure_app(tx, name, validator, assimilator, user_friendly_name, self.now)
+        )
 
     async def call_ensure_app_version(
         self,
@@ -347,7 +352,14 @@ class _Control:
     # --- for the operator -------------------------------------------------------------------------------------------
 
     async def call_status(self, _data: memoryview) -> Mapping[str, Any]:
-        return await asyncio.to_thread(status, self.service.project.config.name, self.reader_of_thread)
+        counts = await asyncio.to_thread(status, self.service.project.config.name, self.reader_of_thread)
+        writer = self.writer
+        return {
+            **counts,
+            "queues": self.service.backlog,
+            "operations_per_commit": writer.operations / max(writer.commits, 1),
+            "next_rpc_delay": delay_until_next(self.service.quiet(self.service.clock())),
+        }
 
     def reader_of_thread(self) -> Session:
         return self.service.database.reader()

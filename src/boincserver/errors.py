@@ -10,7 +10,7 @@ BoincServerError
 ├── ServerNotRunning    nobody answers on the project's control socket
 ├── ControlError        the server refused or failed a call of its control interface
 ├── SigningKeyMissing   the private key is not on this machine
-├── UnknownApp, UnknownBatch, UnknownValidator
+├── UnknownApp, UnknownBatch, UnknownValidator, UnknownAssimilator
 ├── AccountError        an account cannot be made or found (with the protocol's error number)
 ├── InvalidResult       raised by a validator: this output cannot be right
 └── SchemaError         the database is of another time or kind
@@ -32,6 +32,7 @@ __all__ = [
     "ServerNotRunning",
     "SigningKeyMissing",
     "UnknownApp",
+    "UnknownAssimilator",
     "UnknownBatch",
     "UnknownValidator",
     "UnusableUrl",
@@ -84,6 +85,10 @@ class UnknownApp(BoincServerError):
 
 class UnknownBatch(BoincServerError):
     """No batch with that id."""
+
+
+class UnknownAssimilator(BoincServerError):
+    """No assimilator of that name is installed."""
 
 
 class UnknownValidator(BoincServerError):

@@ -36,6 +36,9 @@ class Followers(Protocol):
     def to_validate(self, workunitid: int) -> None:
         """Files of this job are to be compared."""
 
+    def to_assimilate(self, workunitid: int) -> None:
+        """An assimilator is to take this job's outcome."""
+
     def to_delete(self, workunitid: int) -> None:
         """Files of this job are to be deleted."""
 
@@ -83,14 +86,24 @@ class Pipeline:
 
         job = lifecycle.settle(after, now, judge=by_digests if on_the_spot else None, grace=self.grace)
         if job.workunit.assimilate_state == AssimilateState.READY:
-            held = deliver(tx.db, job)
-            job = lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.grace)
-            tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
+            job = self._assimilate(tx, job, now)
         if job == before and not extra:
             return job
         job = jobs.save(tx.db, before, job, now, outputs=self.outputs, extra=extra)
         self._tell(tx, before, job)
         return job
+
+    def _assimilate(self, tx: Transaction, job: Job, now: int) -> Job:
+        """Hand the outcome over, if that is done within this transaction."""
+        app = self.catalog.apps.get(job.workunit.appid)
+        assimilator = app.assimilator if app else "outbox"
+        if assimilator not in ("outbox", "discard"):
+            tx.on_commit(lambda: self.followers.to_assimilate(job.workunit.id))
+            return job
+        held = assimilator == "outbox" and deliver(tx.db, job)
+        if held:
+            tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
+        return lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.grace)
 
     def _judge(self, tx: Transaction, job: Job, validator: Validator[Any], extra: Mapping[str, Any]) -> Verdict:
         candidates = lifecycle.viable(job)

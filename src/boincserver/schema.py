@@ -199,7 +199,7 @@ boincserver_meta = Table(
 
 boincserver_app = Table(
     "boincserver_app", metadata, Column("appid", Integer, primary_key=True, autoincrement=False),
-    _name("validator"),
+    _name("validator"), _name("assimilator"),
 )  # fmt: skip
 
 boincserver_app_version = Table(

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, func, select
 
 from boincserver import jobs, lifecycle
+from boincserver.assimilator import Assimilator, FinishedJob, find_assimilator
 from boincserver.catalog import Catalog
 from boincserver.errors import InvalidResult
 from boincserver.feeder import Feeder
@@ -24,7 +25,7 @@ from boincserver.project import Project
 from boincserver.scheduler import Identity, Scheduler
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
-from boincserver.states import NEVER, FileDeleteState
+from boincserver.states import NEVER, AssimilateState, ErrorMask, FileDeleteState
 from boincserver.submit import Submitter
 from boincserver.uploads import Uploads
 from boincserver.validator import judge
@@ -42,14 +43,17 @@ _DUE: Final = (
     .limit(bindparam("most"))
 )
 _TO_VALIDATE: Final = select(workunit_table.c.id).where(workunit_table.c.need_validate == 1)
+_TO_ASSIMILATE: Final = select(workunit_table.c.id).where(workunit_table.c.assimilate_state == AssimilateState.READY)
 _TO_DELETE: Final = select(workunit_table.c.id).where(workunit_table.c.file_delete_state == FileDeleteState.READY)
 _RESULTS_TO_DELETE: Final = select(result_table.c.workunitid).where(
-    or_(result_table.c.file_delete_state == FileDeleteState.READY)
+    result_table.c.file_delete_state == FileDeleteState.READY
 )
 _LONGEST_SLEEP: Final = 30.0
 """Seconds after which clocks and leases are looked at in any case; the wall clock may have jumped."""
 _SWEEP: Final = 3600.0
 _SLICE: Final = 100
+_RETRY: Final = 60.0
+"""Seconds until an assimilator that failed is asked again."""
 
 
 class Service:
@@ -75,6 +79,7 @@ class Service:
         self._to_delete: dict[int, None] = {}
         self._delete_posted = False
         self._validating = ThreadPoolExecutor(1, "boincserver-validator")
+        self._assimilators: dict[str, Assimilator] = {}
         self._last_work = clock()
         self._waiters: dict[int, set[asyncio.Event]] = {}
         self._waiters_lock = threading.Lock()
@@ -104,6 +109,8 @@ class Service:
         self.feeder.refill(tx.db)
         for (number,) in tx.db.all(_TO_VALIDATE):
             tx.on_commit(lambda number=number: self.to_validate(number))  # type: ignore[misc]
+        for (number,) in tx.db.all(_TO_ASSIMILATE):
+            tx.on_commit(lambda number=number: self.to_assimilate(number))  # type: ignore[misc]
         for (number,) in [*tx.db.all(_TO_DELETE), *tx.db.all(_RESULTS_TO_DELETE)]:
             tx.on_commit(lambda number=number: self.to_delete(number))  # type: ignore[misc]
 
@@ -127,6 +134,13 @@ class Service:
             self._validating.submit(self._validate, workunitid)
         except RuntimeError:
             log.debug("closing: job %d is validated at the next start", workunitid)
+
+    def to_assimilate(self, workunitid: int) -> None:
+        """An assimilator is to take this job's outcome."""
+        try:
+            self._validating.submit(self._assimilate, workunitid)
+        except RuntimeError:
+            log.debug("closing: job %d is assimilated at the next start", workunitid)
 
     def to_delete(self, workunitid: int) -> None:
         """Files of this job are to be deleted."""
@@ -164,6 +178,11 @@ class Service:
         if self._delete_posted:
             tx.on_commit(lambda: self._post(self._delete_some))
         self._deleter.delete(tx, numbers, int(self.clock()))
+
+    @property
+    def backlog(self) -> int:
+        """Jobs whose files wait to be compared or deleted."""
+        return len(self._to_delete) + self._validating._work_queue.qsize()
 
     # --- waiting for outcomes ---------------------------------------------------------------------------------------
 
@@ -208,6 +227,32 @@ class Service:
                 values[result.id] = error
         workunit = job.workunit
         return judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+
+    # --- assimilation by a class of the operator's, in the same thread -----------------------------------------------
+
+    def _assimilate(self, workunitid: int) -> None:
+        try:
+            db = self.database.reader()
+            job = jobs.load(db, workunitid)
+            if job is None or job.workunit.assimilate_state != AssimilateState.READY:
+                return
+            app = self.catalog.apps[job.workunit.appid]
+            canonical = next((r for r in job.results if r.id == job.workunit.canonical_resultid), None)
+            files = self.pipeline.result_files(db, canonical, {}) if canonical else None
+            mask = ErrorMask(job.workunit.error_mask)
+            if app.assimilator not in self._assimilators:
+                self._assimilators[app.assimilator] = find_assimilator(app.assimilator)
+            finished = FinishedJob(job.workunit.name, app.name, job.workunit.batch, mask, files)
+            self._assimilators[app.assimilator].assimilate(finished)
+            self.writer.call(lambda tx: self._assimilated(tx, workunitid))
+        except Exception:
+            log.exception("assimilating job %d failed; it is tried again later", workunitid)
+            self._loop.call_soon_threadsafe(self._loop.call_later, _RETRY, self.to_assimilate, workunitid)
+
+    def _assimilated(self, tx: Transaction, workunitid: int) -> None:
+        job = jobs.load(tx.db, workunitid)
+        if job is not None and job.workunit.assimilate_state == AssimilateState.READY:
+            self.pipeline.follow(tx, job, lifecycle.assimilated(job), int(self.clock()))
 
     def _decide(
         self, tx: Transaction, workunitid: int, seen: tuple[lifecycle.Result, ...], verdict: lifecycle.Verdict

@@ -10,6 +10,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, func, select, update
 
 from boincserver import jobs, lifecycle, outbox, signing
+from boincserver.assimilator import find_assimilator
 from boincserver.catalog import App
 from boincserver.database import Session, insert_into
 from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
@@ -66,10 +67,10 @@ _SAME_FILES: Final = (
         .scalar_subquery(),
     )
 )
-_SET_VALIDATOR: Final = (
+_SET_PLUGINS: Final = (
     update(our_app_table)
     .where(our_app_table.c.appid == bindparam("number"))
-    .values(validator=bindparam("new_validator"))
+    .values(validator=bindparam("new_validator"), assimilator=bindparam("new_assimilator"))
 )
 _TOUCH_FILE: Final = (
     update(file_table).where(file_table.c.name == bindparam("file_name")).values(create_time=bindparam("since"))
@@ -114,17 +115,18 @@ class Submitter:
 
     # --- applications -----------------------------------------------------------------------------------------------
 
-    def ensure_app(self, tx: Transaction, name: str, validator: str, friendly: str, now: int) -> None:
+    def ensure_app(self, tx: Transaction, name: str, validator: str, assimilator: str, friendly: str, now: int) -> None:
         """Have an application of this name with this validator."""
         find_validator(validator)
+        find_assimilator(assimilator)
         if not is_name(name):
             raise BoincServerError(f"{name!r} cannot name an application: letters, digits and _ . + = - only")
         row = tx.db.get(app_table, ("id", "user_friendly_name"), name=name)
         if row is None:
             number = tx.db.insert(app_table, create_time=now, name=name, user_friendly_name=friendly or name)
-            tx.db.insert(our_app_table, appid=number, validator=validator)
-        elif not tx.db.run(_SET_VALIDATOR, number=row[0], new_validator=validator):
-            tx.db.insert(our_app_table, appid=row[0], validator=validator)
+            tx.db.insert(our_app_table, appid=number, validator=validator, assimilator=assimilator)
+        elif not tx.db.run(_SET_PLUGINS, number=row[0], new_validator=validator, new_assimilator=assimilator):
+            tx.db.insert(our_app_table, appid=row[0], validator=validator, assimilator=assimilator)
         self._reload(tx)
 
     def ensure_app_version(

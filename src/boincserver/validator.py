@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
+from boincserver import plugins
 from boincserver.errors import InvalidResult, UnknownValidator
 from boincserver.lifecycle import Verdict
 
-__all__ = ["Bitwise", "ResultFiles", "Trivial", "Validator", "find_validator", "installed", "judge"]
+__all__ = ["Bitwise", "ResultFiles", "Trivial", "Validator", "find_validator", "judge"]
 
 T = TypeVar("T")
 
@@ -81,20 +81,10 @@ class Trivial:
 _BUILT_IN: Final[Mapping[str, type[Any]]] = {"bitwise": Bitwise, "trivial": Trivial}
 
 
-def installed() -> dict[str, Any]:
-    """Every validator by its name: a class, or an entry point that loads one."""
-    return {**{entry.name: entry for entry in entry_points(group="boincserver.validators")}, **_BUILT_IN}
-
-
 def find_validator(name: str) -> Validator[Any]:
     """A new validator of that name; UnknownValidator lists those that exist."""
-    known = installed()
-    if name not in known:
-        raise UnknownValidator(f"there is no validator {name!r}; installed are: {', '.join(sorted(known))}")
-    found = known[name]
-    kind = found if isinstance(found, type) else found.load()
-    validator: Validator[Any] = kind()
-    return validator
+    found: Validator[Any] = plugins.find("boincserver.validators", _BUILT_IN, name, UnknownValidator)
+    return found
 
 
 def judge(values: Mapping[int, T | InvalidResult], agree: Any, *, min_quorum: int, canonical: int = 0) -> Verdict:

@@ -42,5 +42,5 @@ def test_keys_survive_their_text(key: signing.PrivateKey) -> None:
 
 @pytest.mark.parametrize("text", ["", "2048\n00\n.\n", "1024\nxyz\n.\n", "1024\n00\n.\n"])
 def test_other_texts_are_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="key|bytes|hex"):
+    with pytest.raises(ValueError, match=r"key|bytes|hex"):
         signing.PublicKey.parse(text)
