@@ -31,12 +31,14 @@ class Shipment:
     number: int = field(default_factory=lambda: next(_numbers))
     items: int = 0  # how many items of it were measured, and
     pace: float = 0.0  # how many seconds one of them takes, lately
+    size: float = 0.0  # how many bytes its arguments or its result take, whichever is more
 
-    def measured(self, items: int, seconds: float) -> None:
+    def measured(self, items: int, seconds: float, size: float = 0.0) -> None:
         """Another chunk of it was run."""
         if items:
-            weight = 0.5 if self.items else 1.0
-            self.pace += weight * (seconds / items - self.pace)
+            share = 0.5 if self.items else 1.0
+            self.pace += share * (seconds / items - self.pace)
+            self.size += share * (size / items - self.size)
             self.items += items
 
 

@@ -21,23 +21,25 @@ from typing import Any
 
 from pymw import worker
 from pymw.backends.local import wire
-from pymw.backends.local.live import CHUNK, POSITION, LivePage
+from pymw.backends.local.area import Area
+from pymw.backends.local.live import CHUNK, POSITION, READ, LivePage
 from pymw.outcome import Ending, ExceptionData, Outcome
 
 FLUSH_EVERY = 0.1  # seconds: how much a death can cost of finished work
 TELL_EVERY = 0.05  # seconds between two progress messages of a task
 CHECKPOINT_EVERY = 10.0
+READ_WITHIN = 0.2  # seconds that large results wait for the pool to have read the last; then they go by the socket
 KEEP_OUTPUT = 1 << 16  # characters of captured output per task
 
 
-def main(connection: Connection, page: LivePage, lifeline: int) -> None:
+def main(connection: Connection, page: LivePage, areas: Sequence[int], lifeline: int) -> None:
     """Serve the pool until it says goodbye or vanishes."""
     sys.modules["__main__"] = types.ModuleType("__main__")
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the master's to answer
     if lifeline >= 0:
         threading.Thread(target=_die_with_master, args=(lifeline,), daemon=True).start()
     try:
-        Child(connection, page).serve()
+        Child(connection, page, areas).serve()
     except (EOFError, ConnectionError):
         pass  # the pool closed the connection: an ordinary end
 
@@ -54,7 +56,9 @@ def _die_with_master(lifeline: int) -> None:
 class Child:
     """Runs chunks one after the other, item by item."""
 
-    def __init__(self, connection: Connection, page: LivePage) -> None:
+    def __init__(self, connection: Connection, page: LivePage, areas: Sequence[int]) -> None:
+        self._inbox = Area(areas[0]) if areas else None
+        self.outbox = Outbox(areas[1], page) if areas else None
         self._connection = connection
         self._sending = threading.Lock()
         self.page = page
@@ -172,11 +176,11 @@ class Child:
         results.outcome(position, outcome, stdout.text, stderr.text)
 
     def _read(
-        self, number: int, function: bytes | None, many: bool, data: bytes, origin: tuple[str, Sequence[int]]
+        self, number: int, function: bytes | None, many: bool, data: wire.Packed, origin: tuple[str, Sequence[int]]
     ) -> tuple[Callable[..., Any], bool, tuple[Any, ...]]:
         if function is not None:
             self._functions[number] = wire.loads(function)
-        return self._functions[number], many, wire.loads(data)
+        return self._functions[number], many, wire.read(data, self._inbox)
 
 
 class Ticker:
@@ -208,12 +212,40 @@ class Ticker:
                 self._go.release()
 
 
+class Outbox(Area):
+    """The area for results; written anew for each message, once the pool has read the one before."""
+
+    def __init__(self, descriptor: int, page: LivePage) -> None:
+        super().__init__(descriptor)
+        self._page = page
+        self._sent = 0
+        self._mine = False
+
+    def room(self, size: int) -> bool:
+        """As Area says; not while the pool has yet to read."""
+        if not self._mine:
+            patience = time.monotonic() + READ_WITHIN
+            while self._page.words[READ] != self._sent:
+                if time.monotonic() > patience:
+                    return False
+                time.sleep(0.0005)
+            self._mine, self.used = True, 0
+        return super().room(size)
+
+    def sent(self) -> None:
+        """The message is off; the pool counts those that needed the area."""
+        if self._mine and self.used:
+            self._sent += 1
+        self._mine, self.used = False, 0
+
+
 class Results:
     """Collects what a chunk's items returned and sends it home in stretches. Two threads flush."""
 
     def __init__(self, child: Child, serial: int) -> None:
         self._child = child
         self._serial = serial
+        self._area = child.outbox
         self._lock = threading.RLock()
         self._records: list[tuple[Any, ...]] = []
         self._first = 0
@@ -237,16 +269,14 @@ class Results:
 
     def outcome(self, position: int, outcome: Outcome, stdout: str, stderr: str) -> None:
         """The single task at `position` ended."""
-        if outcome.ending is Ending.RETURNED and not stdout and not stderr:
-            kind, payload = _value(outcome.value)
-            times = (outcome.started, outcome.seconds, outcome.cpu_seconds)
-            record: tuple[Any, ...] = (position, kind, payload, times)
-        else:
-            data = _sendable(dataclasses.replace(outcome, stdout=stdout, stderr=stderr))
-            record = (position, wire.OUTCOME, data)
         with self._lock:
             self._settle()
-            self._records.append(record)
+            if outcome.ending is Ending.RETURNED and not stdout and not stderr:
+                times = (outcome.started, outcome.seconds, outcome.cpu_seconds)
+                self._records.append((position, *self._value(outcome.value), times))
+            else:
+                data = _sendable(dataclasses.replace(outcome, stdout=stdout, stderr=stderr))
+                self._records.append((position, wire.OUTCOME, data))
 
     def flush(self, stopped: int | None = None, seconds: float = 0.0) -> None:
         """Send what there is; `stopped` tells how far the chunk went when it is over."""
@@ -258,6 +288,8 @@ class Results:
                 self._over = stopped is not None
                 self._child.send((wire.FLUSH, self._serial, self._records, stopped, seconds))
                 self._records = []
+                if self._area is not None:
+                    self._area.sent()
 
     def _settle(self) -> None:
         count = len(self._values)
@@ -265,12 +297,18 @@ class Results:
             return
         values = self._values[:count]
         del self._values[:count]  # the other thread may have appended meanwhile
-        if (data := wire.plain_dumps(values)) is not None:
+        if (data := wire.plain_dumps(values, self._area)) is not None:
             self._records.append((self._first, wire.VALUES, data))
         else:
             for position, value in enumerate(values, self._first):
-                self._records.append((position, *_value(value)))
+                self._records.append((position, *self._value(value)))
         self._first += count
+
+    def _value(self, value: Any) -> tuple[str, wire.Packed]:
+        try:
+            return wire.VALUE, wire.dumps(value, self._area)
+        except Exception:
+            return wire.OUTCOME, _sendable(Outcome(Ending.RETURNED, value=value))
 
 
 class LocalTask(worker.CurrentTask):
@@ -313,7 +351,8 @@ class LocalTask(worker.CurrentTask):
 
     def save(self, value: Any) -> None:
         """Into a new file that takes the old one's place."""
-        data, file = _dumps(value), self._file
+        data, file = wire.dumps(value), self._file
+        assert isinstance(data, bytes)
         draft = file.with_suffix(".new")
         draft.write_bytes(data)
         draft.replace(file)
@@ -383,31 +422,17 @@ def captured() -> Iterator[tuple[Tee, Tee]]:
 
 def _picklable(value: Any) -> bool:
     try:
-        _dumps(value)
+        wire.dumps(value)
     except Exception:
         return False
     return True
 
 
-def _dumps(value: Any) -> bytes:
+def _sendable(outcome: Outcome) -> wire.Packed:
     try:
-        return pickle.dumps(value, protocol=5)
-    except Exception:
-        return wire.dumps(value)  # classes and functions of the script: by value
-
-
-def _sendable(outcome: Outcome) -> bytes:
-    try:
-        return _dumps(outcome)
+        return wire.dumps(outcome)
     except Exception as error:
         from pymw.shipping import culprit
 
         detail = culprit(outcome.value, "result") or f"result: {error}"
-        return _dumps(dataclasses.replace(outcome, ending=Ending.UNSENDABLE, value=None, detail=detail))
-
-
-def _value(value: Any) -> tuple[str, bytes]:
-    try:
-        return wire.VALUE, _dumps(value)
-    except Exception:
-        return wire.OUTCOME, _sendable(Outcome(Ending.RETURNED, value=value))
+        return wire.dumps(dataclasses.replace(outcome, ending=Ending.UNSENDABLE, value=None, detail=detail))

@@ -16,6 +16,8 @@ __all__ = ["Chunk", "Queue", "Stretch", "worth"]
 
 LONGEST = 0.1  # seconds of measured work in one chunk
 SHORTEST = 0.002  # and no less than this, where there is more than one task: a message costs a tenth of it
+LARGEST = 4 << 20  # bytes of arguments, or of results, in one chunk
+SECONDS_PER_BYTE = 0.5e-9  # what carrying them costs, roughly
 GROWTH = 16  # a chunk is at most so many times longer than all that was measured before it
 MOST_FUNCTIONS = 32  # in one chunk
 MOST_STRETCHES = 1024
@@ -74,7 +76,8 @@ class Chunk:
     sent: float  # when, by the monotonic clock
     limit: int = 0  # positions from here on were taken back
     home: int = 0  # positions below are home: chunks come home in order
-    seconds: float = 0.0
+    out: int = 0  # bytes that it took to send
+    back: int = 0  # and bytes that came home
 
     def __post_init__(self) -> None:
         self.limit = self.size
@@ -101,8 +104,9 @@ def worth(shipment: Shipment, share: int) -> int:
     """How many tasks of this function make a good chunk, where `share` would be fair."""
     if not shipment.items:
         return 1
-    pace = max(shipment.pace, 1e-9)
-    return max(1, min(int(LONGEST / pace), max(share, int(SHORTEST / pace)), GROWTH * shipment.items))
+    pace = max(shipment.pace, 1e-9, shipment.size * SECONDS_PER_BYTE)
+    most = min(LONGEST / pace, LARGEST / max(shipment.size, 1), GROWTH * shipment.items)
+    return max(1, min(int(most), max(share, int(SHORTEST / pace))))
 
 
 @dataclass(slots=True)

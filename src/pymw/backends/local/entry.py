@@ -12,10 +12,12 @@ def start() -> None:
     from pymw.backends.local.child import main
     from pymw.backends.local.live import LivePage
 
-    handle, token, lifeline = sys.argv[1:4]
+    handle, token, areas, lifeline = sys.argv[1:5]
     if sys.platform == "win32":
         from multiprocessing.connection import PipeConnection as Connection
     else:
         from multiprocessing.connection import Connection
 
-    main(Connection(int(handle)), LivePage.attach(token), int(lifeline))
+    main(
+        Connection(int(handle)), LivePage.attach(token), [int(area) for area in areas.split(",") if area], int(lifeline)
+    )

@@ -8,9 +8,11 @@ import sys
 import tempfile
 from typing import Any
 
-__all__ = ["CHUNK", "LONGEST_CHUNK", "POSITION", "LivePage"]
+__all__ = ["CHUNK", "LONGEST_CHUNK", "POSITION", "READ", "LivePage"]
 
-CHUNK, POSITION = 0, 1  # words of the page: the chunk's serial number, the item that runs or is next to run
+# Words of the page: the chunk's serial number; the item that runs or is next to run; how many messages with results
+# in shared memory the pool has read.
+CHUNK, POSITION, READ = 0, 1, 2
 HEAD = 64  # bytes of words; the permits follow
 LONGEST_CHUNK = 1 << 16
 SIZE = HEAD + 2 * LONGEST_CHUNK

@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from pymw.backends.local import wire
+from pymw.backends.local.area import LARGE, Area
 from pymw.backends.local.chunks import Chunk, Queue, Stretch
+from pymw.backends.local.live import READ
 from pymw.backends.local.process import WorkerProcess, end_of
 from pymw.backends.local.waiting import Waiter
 from pymw.backends.protocol import (
@@ -46,6 +48,7 @@ BARRIER = 0.0002  # seconds in which a store to the live page surely reached the
 TICK = 0.02
 STARTS_ALLOWED = 3  # workers that die one after the other before they are ready: something is wrong with all
 GRACE = 5.0
+KEEP_MEMORY = 64 << 20  # bytes
 
 CAPABILITIES = Capabilities(
     survives_worker_loss=True,
@@ -178,7 +181,7 @@ class LocalBackend:
         ):
             return False
         shipments = [(stretch.shipment, len(stretch)) for stretch in chunk.stretches]
-        if any(not shipment.items for shipment, _ in shipments):
+        if any(not shipment.items or shipment.size > AHEAD_BYTES for shipment, _ in shipments):
             return False
         return sum(shipment.pace * tasks for shipment, tasks in shipments) < AHEAD_SECONDS
 
@@ -190,14 +193,18 @@ class LocalBackend:
                 return
             if not stretches:
                 continue
-            segments = self._segments(stretches)
+            area = None if ahead else worker.inbox
+            if area is not None:
+                area.used = 0  # an idle worker has read all that it was given
+            segments = self._segments(stretches, area)
             if segments is None:
                 continue
-            if ahead and sum(len(segment[3]) + len(segment[1]) for segment in segments) > AHEAD_BYTES:
+            if ahead and sum(wire.size(segment[3]) + len(segment[1]) for segment in segments) > AHEAD_BYTES:
                 for stretch in reversed(stretches):
                     self._queue.put(stretch, front=True)
                 return
             chunk = Chunk(worker.next_serial(), stretches, sum(map(len, stretches)), time.monotonic())
+            chunk.out = sum(wire.size(segment[3]) for segment in segments)
             worker.run(chunk, segments)
             return
 
@@ -207,7 +214,7 @@ class LocalBackend:
         begin = self._collector.begin
         return [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
 
-    def _segments(self, stretches: list[Stretch]) -> list[tuple[Any, ...]] | None:
+    def _segments(self, stretches: list[Stretch], area: Area | None) -> list[tuple[Any, ...]] | None:
         """The stretches as the worker reads them; None where some could not be pickled and went their own ways."""
         segments = []
         failed = False
@@ -215,11 +222,17 @@ class LocalBackend:
             if failed:
                 self._queue.put(stretch, front=True)
                 continue
-            batch, data = stretch.batch, stretch.payload
-            if data is None:
+            batch = stretch.batch
+            data: wire.Packed
+            if stretch.payload is not None:
+                data = stretch.payload
+                if len(data) >= LARGE and area is not None and area.room(len(data)):
+                    data = (area.used, len(data))
+                    area.append(stretch.payload)
+            else:
                 part = batch[stretch.start : stretch.end]
                 try:
-                    data = _columns(part)
+                    data = _columns(part, area)
                 except Exception:
                     failed = True
                     self._unpack(stretch)
@@ -321,6 +334,8 @@ class LocalBackend:
                 chunk = _chunk(worker, serial)
                 for record in records:
                     self._take_home(worker, chunk, record, events)
+                if any(not isinstance(record[2], bytes) for record in records):
+                    worker.page.words[READ] += 1
                 if stopped is not None:
                     self._finish(worker, chunk, stopped, seconds)
             case (wire.PROGRESS, serial, position, fraction):
@@ -339,8 +354,9 @@ class LocalBackend:
 
     def _take_home(self, worker: WorkerProcess, chunk: Chunk, record: tuple[Any, ...], events: list[Event]) -> None:
         position, kind, data, *times = record
+        chunk.back += wire.size(data)
         if kind == wire.VALUES:
-            values = wire.loads(data)
+            values = wire.read(data, worker.outbox)
             home = position + len(values)
             taken = 0
             for stretch in chunk.parts(position, home):
@@ -353,7 +369,7 @@ class LocalBackend:
         call, index = stretch.batch.call, stretch.index(offset)
         chunk.home = position + 1
         try:
-            read = wire.loads(data)
+            read = wire.read(data, worker.outbox)
         except Exception as error:
             outcome = Outcome(
                 Ending.UNSENDABLE, detail=f"the result cannot be read here: {error!r}", worker=worker.name
@@ -377,7 +393,7 @@ class LocalBackend:
         for stretch in chunk.parts(stopped, chunk.limit):
             self._queue.put(stretch, front=True)
         if len({stretch.shipment for stretch in chunk.stretches}) == 1:
-            chunk.stretches[0].shipment.measured(stopped, seconds)
+            chunk.stretches[0].shipment.measured(stopped, seconds, max(chunk.out, chunk.back))
         else:
             for stretch in chunk.stretches:
                 stretch.shipment.measured(len(stretch), seconds * len(stretch) / max(stopped, 1))
@@ -540,7 +556,11 @@ def _environment(workers: int) -> dict[str, str]:
     """Threads of numerical libraries share the cores with the workers, unless the user said otherwise."""
     threads = str(max(1, _cores() // workers))
     libraries = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMBA", "NUMEXPR")
-    return {f"{name}_NUM_THREADS": threads for name in libraries} | dict(os.environ)
+    defaults = {f"{name}_NUM_THREADS": threads for name in libraries}
+    # A worker frees and needs blocks of the same size all day: the C library should keep some instead of returning
+    # them to the system, which costs more than all the copying.
+    defaults |= {"MALLOC_MMAP_THRESHOLD_": str(KEEP_MEMORY), "MALLOC_TRIM_THRESHOLD_": str(KEEP_MEMORY)}
+    return defaults | dict(os.environ)
 
 
 def _initializer(setup: Setup) -> bytes | None:
@@ -557,10 +577,11 @@ def _stretch(batch: Batch) -> Stretch:
     return Stretch(batch, shipment, 0, len(batch), payload)
 
 
-def _columns(part: Batch) -> bytes:
+def _columns(part: Batch, area: Area | None) -> wire.Packed:
     if all(isinstance(column, range) for column in part.columns):
         return pickle.dumps(part.columns, protocol=5)
-    return wire.plain_dumps(part.columns) or wire.dumps(part.columns)
+    plain = wire.plain_dumps(part.columns, area)
+    return plain if plain is not None else wire.by_value(part.columns, area)
 
 
 def _apart(stretch: Stretch) -> Stretch:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pymw.backends.local import wire
+from pymw.backends.local.area import Area
 from pymw.backends.local.chunks import Chunk
 from pymw.backends.local.live import CHUNK, POSITION, LivePage
 
@@ -34,7 +35,9 @@ class WorkerProcess:
     def __init__(self, hello: tuple[Any, ...], environment: dict[str, str]) -> None:
         self.connection, theirs = Pipe(duplex=True)
         self.page, token = LivePage.create()
-        self._lifeline, self._process = _start(theirs, self.page, token, environment)
+        self.inbox, self.outbox = Area.create(), Area.create()
+        areas = [area.descriptor for area in (self.inbox, self.outbox) if area is not None]
+        self._lifeline, self._process = _start(theirs, self.page, token, areas, environment)
         theirs.close()
         self.page.forget_descriptor()
         self.pid = self._process.pid
@@ -111,6 +114,10 @@ class WorkerProcess:
         """Free everything; the process is over."""
         self.connection.close()
         self.page.close()
+        for area in (self.inbox, self.outbox):
+            if area is not None:
+                area.close()
+        self.inbox = self.outbox = None
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -129,7 +136,7 @@ def end_of(code: int | None) -> str:
 
 
 def _start(
-    theirs: Connection, page: LivePage, token: str, environment: dict[str, str]
+    theirs: Connection, page: LivePage, token: str, areas: list[int], environment: dict[str, str]
 ) -> tuple[int, subprocess.Popen[bytes]]:
     command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _CODE, _HERE]  # type: ignore[attr-defined]
     if sys.platform == "win32":
@@ -137,7 +144,7 @@ def _start(
         os.set_handle_inheritable(handle, True)
         info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
         return -1, subprocess.Popen(
-            [*command, str(handle), token, "-1"],
+            [*command, str(handle), token, "", "-1"],
             env=environment,
             stdin=subprocess.DEVNULL,
             startupinfo=info,
@@ -146,10 +153,10 @@ def _start(
     read, write = os.pipe()
     try:
         process = subprocess.Popen(
-            [*command, str(theirs.fileno()), token, str(read)],
+            [*command, str(theirs.fileno()), token, ",".join(map(str, areas)), str(read)],
             env=environment,
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), page.descriptor, read),
+            pass_fds=(theirs.fileno(), page.descriptor, *areas, read),
             start_new_session=True,
         )
     except BaseException:

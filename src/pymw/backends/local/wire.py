@@ -10,6 +10,8 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
+from pymw.backends.local.area import Area, Place, Spool
+
 __all__ = [
     "BROKEN",
     "EXIT",
@@ -23,9 +25,13 @@ __all__ = [
     "UNREADABLE",
     "VALUE",
     "VALUES",
+    "Packed",
+    "by_value",
     "dumps",
     "loads",
     "plain_dumps",
+    "read",
+    "size",
 ]
 
 # To the worker.
@@ -41,13 +47,30 @@ UNREADABLE = "unreadable"  # (UNREADABLE, serial, exception data bytes): nothing
 PROGRESS = "progress"  # (PROGRESS, serial, position, fraction)
 LOG = "log"  # (LOG, serial, position, line)
 
-# A segment: (function number, function bytes or None, many, bytes, (call id, indices)): the bytes are (args, kwargs)
-# of one task, or with `many` the columns. A record: (position, kind, bytes[, times]) with these kinds:
+# Small pickles travel as bytes, large ones as a place in shared memory.
+Packed = bytes | Place
+
+# A segment: (function number, function bytes or None, many, packed, (call id, indices)): packed are (args, kwargs)
+# of one task, or with `many` the columns. A record: (position, kind, packed[, times]) with these kinds:
 VALUES = "values"  # a list of plain values, for position, position + 1, ...
 VALUE = "value"  # one value; `times` are (started, seconds, cpu seconds)
 OUTCOME = "outcome"  # an Outcome
 
 loads: Callable[[Any], Any] = pickle.loads
+
+
+def read(data: Packed, area: Area | None) -> Any:
+    """The value that these bytes are, or that lies at this place of the area."""
+    if isinstance(data, bytes):
+        return loads(data)
+    assert area is not None
+    with area.at(data) as view:
+        return loads(view)
+
+
+def size(data: Packed) -> int:
+    """How many bytes it is."""
+    return len(data) if isinstance(data, bytes) else data[1]
 
 
 class _PlainPickler(pickle.Pickler):
@@ -56,19 +79,38 @@ class _PlainPickler(pickle.Pickler):
         raise TypeError
 
 
-def plain_dumps(values: Any) -> bytes | None:
+def plain_dumps(values: Any, area: Area | None) -> Packed | None:
     """Pickled, where these are built-in values throughout, in containers or not: then reading them cannot fail."""
-    file = io.BytesIO()
     try:
-        _PlainPickler(file, protocol=5).dump(values)
+        return _spooled(_PlainPickler, values, area)
     except (TypeError, RecursionError):
         return None
-    return file.getvalue()
 
 
-def dumps(value: Any) -> bytes:
-    """Pickle as the standard library does, or by value what no other process could import."""
+def dumps(value: Any, area: Area | None = None) -> Packed:
+    """Pickled as the standard library does, or by value what no other process could import."""
+    try:
+        return _spooled(pickle.Pickler, value, area)
+    except Exception:  # noqa: BLE001 - a class of the script, or what really cannot be pickled: this one knows
+        return by_value(value, area)
+
+
+def by_value(value: Any, area: Area | None = None) -> Packed:
+    """Pickled with what the master's `__main__` defines by value."""
     import cloudpickle  # type: ignore[import-untyped]  # a worker that only sees plain values never pays for it
 
-    data: bytes = cloudpickle.dumps(value, protocol=5)
-    return data
+    return _spooled(cloudpickle.Pickler, value, area)
+
+
+def _spooled(pickler: Any, value: Any, area: Area | None) -> Packed:
+    if area is None:
+        file = io.BytesIO()
+        pickler(file, protocol=5).dump(value)
+        return file.getvalue()
+    spool = Spool(area)
+    try:
+        pickler(spool, protocol=5).dump(value)
+    except BaseException:
+        spool.undo()
+        raise
+    return spool.take()
