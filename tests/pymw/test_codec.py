@@ -21,7 +21,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pymw.codec import MAGIC, CodecError, Limits, classes, decode, digest, encode
+from pymw.codec import CodecError, Limits, classes, decode, digest, encode
+from pymw.codec.wire import MAGIC
 
 
 class Colour(enum.Enum):

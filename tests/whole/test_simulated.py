@@ -184,7 +184,7 @@ def test_nothing_that_a_volunteer_sends_is_unpickled(tmp_path: Path) -> None:
 
 def test_a_value_that_cannot_be_read_costs_its_own_task_alone(tmp_path: Path) -> None:
     def lie(job: Any) -> dict[str, bytes]:
-        named = codec.encode(codec.Limits()).replace(b"pymw.codec:Limits", b"subprocess:Popen\0")
+        named = codec.encode(codec.Limits()).replace(b"pymw.codec.wire:Limits", b"subprocess:Popen\0\0\0\0\0\0")
         good = envelope.pack_outcome(Outcome(Ending.RETURNED, value="fine"))
         bad = codec.encode({**codec.decode(good), "value": named})
         return {OUTCOMES: envelope.pack_outcomes([good, bad, good])}

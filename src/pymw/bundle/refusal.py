@@ -1,0 +1,21 @@
+"""How a refusal is worded: what cannot be shipped, why, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pymw.errors import UnshippableError
+
+__all__ = ["describe", "refusal"]
+
+
+def refusal(reason: str, advice: str) -> UnshippableError:
+    """The error to raise: a reason, and what to do about it."""
+    return UnshippableError(f"{reason}; {advice}")
+
+
+def describe(function: Any) -> str:
+    """How messages call a function or class."""
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    kind = "class" if isinstance(function, type) else "function"
+    return f"{kind} {name!r}"
