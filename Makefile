@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check bench docs soak clean
+.PHONY: help demo test check bench runtime docs soak clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,10 @@ check: $(VENV)/.dev  ## format, lint, types, import contracts
 bench: $(VENV)/.dev  ## speed, as ratios measured side by side
 	@scripts/system-packages boinc-client
 	@$(BIN)/python -m bench $(ARGS)
+
+runtime: $(VENV)/.runtime  ## the interpreter for volunteers' computers, once per recipe (some minutes); TARGET=linux-aarch64
+	@scripts/system-packages dpkg-dev make perl tcl bubblewrap qemu-user-static
+	@nice -n 10 $(BIN)/python -m pyboinc.package runtime $(if $(TARGET),--target $(TARGET))
 
 docs: $(VENV)/.docs  ## the documentation as HTML in docs/_build
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html && echo "docs/_build/html/index.html"

@@ -27,7 +27,7 @@ static const char *own_path(const char *name)
 }
 
 /* The application in this slot, or NULL. BOINC's soft link is a file of one line that names the real one. */
-static const char *application(void)
+static char *application(void)
 {
     static char head[512];
     FILE *file = getenv(MARK) ? NULL : fopen(APPLICATION, "rb");
@@ -39,7 +39,7 @@ static const char *application(void)
     const char *open = "<soft_link>";
     char *close = strstr(head, "</soft_link>");
     if (strncmp(head, open, strlen(open)) || !close)
-        return APPLICATION;
+        return strcpy(head, APPLICATION);
     *close = 0;
     return head + strlen(open);
 }
@@ -72,15 +72,16 @@ int main(int argc, char **argv)
         config.hash_seed = strtoul(seed, NULL, 10);
     }
 
-    const char *program = application();
-    config.parse_argv = program == NULL;
-    check(PyConfig_SetBytesArgv(&config, argc, argv));
+    const char *own = own_path(argv[0]);
+    char *program = application();
     if (program) {
+        argv[0] = program;
         setenv(MARK, "1", 1);
         check(PyConfig_SetBytesString(&config, &config.run_filename, program));
     }
+    config.parse_argv = program == NULL;
+    check(PyConfig_SetBytesArgv(&config, argc, argv));
 
-    const char *own = own_path(argv[0]);
     check(PyConfig_SetBytesString(&config, &config.program_name, own));
     check(PyConfig_SetBytesString(&config, &config.executable, own));
     check(PyConfig_SetBytesString(&config, &config.home, own));

@@ -152,8 +152,8 @@ LIBRARIES = (
             "25904642004d30c5c3da4642a72a7d09f8d9eb6e5ce62dab53c0371114faf8f2",
         ),
         """
-        ./Configure $OPENSSL_TARGET --prefix=/usr --libdir=lib --openssldir=/etc/ssl no-shared no-tests no-apps no-docs \\
-            no-engine no-dso no-module no-legacy no-ssl3 no-comp CC=$CC AR=$AR RANLIB=$RANLIB
+        ./Configure $OPENSSL_TARGET --prefix=/usr --libdir=lib --openssldir=/etc/ssl no-shared no-tests no-apps \\
+            no-docs no-engine no-dso no-module no-legacy no-ssl3 no-comp CC=$CC AR=$AR RANLIB=$RANLIB
         make -s build_generated
         make -s -j$JOBS libssl.a libcrypto.a
         cp libssl.a libcrypto.a $PREFIX/lib; cp -r include/openssl $PREFIX/include/

@@ -1,0 +1,243 @@
+"""The interpreter in one file: on a host that has nothing but the C library."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pyboinc
+from pyboinc.package import build, cache, recipe
+from pyboinc.testing import FakeClient
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="built on Linux")
+
+SOURCE = Path(pyboinc.__file__).parent
+GLIBC = ("libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2", "librt.so.1", "libutil.so.1")
+MOST_COMPRESSED = 12e6
+
+COVERAGE = r"""
+import sys
+
+def check_sqlite():
+    import sqlite3
+    db = sqlite3.connect("db")
+    db.execute("create table t (name text, n integer)")
+    db.executemany("insert into t values (?, ?)", [("a", 1), ("b", 2), ("a", 3)])
+    db.commit()
+    assert db.execute("select name, sum(n) from t group by name order by 1").fetchall() == [("a", 4), ("b", 2)]
+    assert db.execute("select json_extract(?, '$.x'), sqrt(16)", ('{"x": 7}',)).fetchone() == (7, 4.0)
+    db.execute("create virtual table texts using fts5(body)")
+    db.execute("insert into texts values ('volunteers compute')")
+    assert db.execute("select count(*) from texts where texts match 'volunteers'").fetchone() == (1,)
+
+def check_ssl():
+    import socket, ssl, threading
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    for context in (server, client):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers("PSK")
+    server.set_psk_server_callback(lambda identity: b"secret")
+    client.set_psk_client_callback(lambda hint: ("me", b"secret"))
+    listener = socket.create_server(("127.0.0.1", 0))
+    def serve():
+        with listener.accept()[0] as plain, server.wrap_socket(plain, server_side=True) as secure:
+            secure.sendall(secure.recv(100).upper())
+    thread = threading.Thread(target=serve)
+    thread.start()
+    with socket.create_connection(listener.getsockname()) as plain, client.wrap_socket(plain) as secure:
+        secure.sendall(b"hello")
+        assert secure.recv(100) == b"HELLO"
+    thread.join()
+
+def check_ctypes():
+    import ctypes
+    kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_int), ctypes.POINTER(ctypes.c_int))
+    numbers = (ctypes.c_int * 5)(5, 1, 4, 2, 3)
+    ctypes.CDLL(None).qsort(numbers, 5, ctypes.sizeof(ctypes.c_int), kind(lambda a, b: a[0] - b[0]))
+    assert list(numbers) == [1, 2, 3, 4, 5]
+
+def check_compression():
+    import bz2, lzma, zlib
+    data = b"data" * 10000
+    for module in (bz2, lzma, zlib):
+        packed = module.compress(data)
+        assert len(packed) < 1000 and module.decompress(packed) == data
+
+def check_hashlib():
+    import hashlib
+    for name in ("md5", "sha256", "sha3_512", "blake2b"):
+        assert getattr(hashlib, name)(b"x").digest() == hashlib.new(name, b"x").digest()
+    assert len(hashlib.scrypt(b"p", salt=b"s", n=16, r=8, p=1)) == 64
+
+def check_decimal():
+    import decimal
+    decimal.getcontext().prec = 50
+    assert str(decimal.Decimal(2).sqrt()).startswith("1.41421356237309504880168872420969807856967187537")
+    assert decimal.Decimal.__module__ == "decimal" and "_decimal" in sys.modules
+
+def check_multiprocessing():
+    import multiprocessing
+    for method in ("fork", "spawn", "forkserver"):
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            assert pool.map(abs, range(-3, 0)) == [3, 2, 1], method
+
+def check_asyncio():
+    import asyncio
+    async def shout():
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", "print('hi')", stdout=-1)
+        return (await process.communicate())[0]
+    assert asyncio.run(shout()) == b"hi\n"
+
+def check_zoneinfo():
+    import datetime, zoneinfo
+    summer = datetime.datetime(2026, 7, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Stockholm"))
+    assert summer.utcoffset() == datetime.timedelta(hours=2)
+    assert len(zoneinfo.available_timezones()) > 400
+
+def check_texts():
+    import locale, unicodedata, xml.etree.ElementTree
+    assert sys.flags.utf8_mode and sys.getfilesystemencoding() == "utf-8"
+    assert unicodedata.normalize("NFD", "\u00e9") == "e\u0301" and "\u00e9".encode("cp1252").decode("latin-1") == "\u00e9"
+    assert xml.etree.ElementTree.fromstring("<a><b>1</b></a>").findtext("b") == "1"
+    assert "\u4f60".encode("gb18030").decode("gb18030") == "\u4f60"
+
+def check_everything_imports():
+    import importlib, sysconfig
+    gone = {"antigravity", "this", "idlelib", "tkinter", "turtle", "turtledemo", "ensurepip", "venv", "pydoc_data", "curses",
+            "readline", "msvcrt", "winreg", "winsound", "nt", "ntpath", "_winapi", "lib2to3", "test"}
+    for name in sorted(sys.stdlib_module_names - gone):
+        if not name.startswith("_"):
+            importlib.import_module(name)
+    assert sysconfig.get_config_var("EXT_SUFFIX").endswith(".so")
+
+if __name__ == "__main__":
+    for name in sorted(name for name in globals() if name.startswith("check_")):
+        globals()[name]()
+        print(name)
+"""
+
+
+@pytest.fixture(scope="session")
+def runtime(request: pytest.FixtureRequest) -> Path:
+    """The interpreter of this machine's kind as `make runtime` built it."""
+    path = cache.default() / "runtime" / recipe.digest(recipe.X86_64) / build.name(recipe.X86_64)
+    if os.uname().machine != "x86_64" or not path.exists():
+        pytest.skip("the interpreter of this recipe is not built: make runtime (some minutes, once)")
+    return path
+
+
+@pytest.fixture
+def bare(runtime: Path, tmp_path: Path, need: Callable[..., None]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """bare(arguments): the interpreter in a root with the C library's six files and nothing else, no environment."""
+    need("bwrap")
+    root, folder = tmp_path / "root", Path("lib/x86_64-linux-gnu")
+    for name in ("lib64", "app", "proc", "dev", "tmp", folder):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/lib64/ld-linux-x86-64.so.2", root / "lib64")
+    for name in GLIBC:
+        shutil.copy(Path("/") / folder / name, root / folder)
+    shutil.copy(runtime, root / "app" / "python")
+    (root / "app" / "coverage.py").write_text(COVERAGE)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        bwrap = ["bwrap", "--unshare-all", "--die-with-parent", "--ro-bind", str(root), "/", "--proc", "/proc"]
+        bwrap += ["--dev", "/dev", "--tmpfs", "/tmp", "--chdir", "/tmp", "--clearenv"]
+        return subprocess.run(
+            [*bwrap, "/app/python", *arguments], capture_output=True, text=True, timeout=120, check=False
+        )
+
+    return run
+
+
+def test_the_standard_library_on_a_bare_host(bare: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    done = bare("/app/coverage.py")
+    assert done.returncode == 0, done.stderr
+    expected = sorted(line[4:].partition("(")[0] for line in COVERAGE.splitlines() if line.startswith("def check_"))
+    assert done.stdout.split() == expected
+
+
+def test_it_needs_no_younger_c_library(runtime: Path, need: Callable[..., None]) -> None:
+    need("objdump")
+    symbols = subprocess.run(["objdump", "-T", runtime], capture_output=True, text=True, check=True).stdout
+    versions = {
+        tuple(map(int, word[6:].rstrip(")").split(".")))
+        for word in symbols.replace("(", "").split()
+        if word.startswith("GLIBC_2")
+    }
+    assert max(versions) <= tuple(map(int, recipe.GLIBC.split(".")))
+    needed = subprocess.run(["objdump", "-p", runtime], capture_output=True, text=True, check=True).stdout
+    libraries = {line.split()[1] for line in needed.splitlines() if "NEEDED" in line}
+    assert libraries <= {*GLIBC, "ld-linux-x86-64.so.2"}
+
+
+def test_it_is_small_enough_to_send(runtime: Path) -> None:
+    packed = subprocess.run(["gzip", "-9", "-c", runtime], stdout=subprocess.PIPE, check=True).stdout
+    assert len(packed) < MOST_COMPRESSED
+
+
+def test_the_hosts_python_settings_do_not_count(runtime: Path, tmp_path: Path) -> None:
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    hostile = {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONHOME": str(tmp_path),
+        "PYTHONINSPECT": "1",
+        "PYTHONSTARTUP": "/x",
+        "LC_ALL": "C",
+    }
+    code = "import json, sys; print('\\u00e9', json.loads('1'), sys.flags.inspect)"
+    done = subprocess.run([runtime, "-c", code], env=hostile, capture_output=True, check=True, cwd="/")
+    assert done.stdout.decode() == "\u00e9 1 0\n"
+
+
+def test_the_hash_seed_can_be_fixed(runtime: Path) -> None:
+    def once(**environment: str) -> bytes:
+        return subprocess.run(
+            [runtime, "-c", "print(hash('x'))"], env=environment, capture_output=True, check=True
+        ).stdout
+
+    assert once(PYTHONHASHSEED="0") == once(PYTHONHASHSEED="0")
+    assert once() != once()
+
+
+MAIN = """
+import os, subprocess, sys
+if sys.argv[1:] == ["--child"]:
+    import pyboinc
+    assert sys.executable == os.path.realpath("/proc/self/exe")
+    with open("out", "w") as out:
+        plain = [sys.executable, "-c", "print('a plain Python')"]
+        out.write(pyboinc.init_data().result_name + "\\n" + subprocess.run(plain, stdout=-1, text=True).stdout)
+else:
+    assert sys.argv[1:] == ["--from", "the job"], sys.argv
+    from pyboinc.supervisor import supervise
+    sys.exit(supervise([sys.executable, sys.argv[0], "--child"]))
+"""
+
+
+@pytest.mark.parametrize("linked", [True, False], ids=["soft link", "copy"])
+def test_it_runs_the_application_in_its_slot(runtime: Path, client: FakeClient, linked: bool) -> None:
+    path = client.link("main.zip", "work_1.zip") if linked else client.slot / "main.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__main__.py", MAIN)
+        for module in SOURCE.glob("*.py"):
+            archive.write(module, f"pyboinc/{module.name}")
+    shutil.copy(runtime, client.project / "python_1")
+    client.start(["../../projects/example.org/python_1", "--from", "the job"])
+    assert client.finish() == 0, client.stderr()
+    assert (client.slot / "out").read_text() == "wu_1_0\na plain Python\n"
+
+
+@pytest.mark.soak
+def test_two_builds_are_the_same(runtime: Path, tmp_path: Path) -> None:
+    """Everything again from the sources, elsewhere."""
+    again = build.build(recipe.X86_64, tmp_path / "another place")
+    assert again.read_bytes() == runtime.read_bytes()
