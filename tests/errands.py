@@ -66,5 +66,14 @@ def once_more(marker):
     return start
 
 
+def count_words(factor):
+    """Read one data file, leave another."""
+    with open("words/text.txt") as file:
+        words = file.read().split()
+    with open("counted.txt", "w") as file:
+        file.write(" ".join(reversed(words)))
+    return factor * len(words), sorted(os.listdir("."))
+
+
 def be_a_master():
     return Master("local")

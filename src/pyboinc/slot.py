@@ -30,7 +30,7 @@ def resolve(name: str, slot: str = "") -> str:
     target = soft_link(path)
     if target is None:
         return path
-    return os.path.normpath(os.path.join(os.path.dirname(path), target))
+    return os.path.normpath(os.path.join(slot, target))  # the client writes paths from the slot, in its folders too
 
 
 def soft_link(path: str) -> str | None:

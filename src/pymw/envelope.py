@@ -51,9 +51,11 @@ class Item:
 
 @dataclass(frozen=True)
 class Job:
-    """The calls of one workunit, in order."""
+    """The calls of one workunit, in order; `files` are in each call's working directory, `outputs` it leaves there."""
 
     items: tuple[Item, ...]
+    files: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
 
 
 def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
@@ -76,7 +78,8 @@ def unpack_call(data: bytes, modules: Collection[str]) -> tuple[tuple[Any, ...],
 def pack_job(job: Job) -> bytes:
     """The file of tasks that a workunit takes along."""
     items = [(item.id, item.arguments, item.seed) for item in job.items]
-    return codec.encode({"format": FORMAT, "items": items}, limits=FRAME)
+    fields = {"format": FORMAT, "items": items, "files": job.files, "outputs": job.outputs}
+    return codec.encode(fields, limits=FRAME)
 
 
 def unpack_job(data: bytes) -> Job:
@@ -84,7 +87,7 @@ def unpack_job(data: bytes) -> Job:
     fields = codec.decode(data, limits=FRAME)
     if fields["format"] != FORMAT:
         raise codec.CodecError(f"the tasks have format {fields['format']}; this worker reads {FORMAT}")
-    return Job(tuple(Item(*item) for item in fields["items"]))
+    return Job(tuple(Item(*item) for item in fields["items"]), fields["files"], fields["outputs"])
 
 
 def encodable(value: Any) -> bool:
@@ -116,6 +119,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
             "started": outcome.started,
             "seconds": outcome.seconds,
             "cpu_seconds": outcome.cpu_seconds,
+            "files": dict(outcome.files),
         },
         limits=FRAME,
     )
@@ -162,6 +166,7 @@ def _outcome(data: bytes, modules: Collection[str], worker: str) -> Outcome:
         started=_number(fields["started"]),
         seconds=_number(fields["seconds"]),
         cpu_seconds=_number(fields["cpu_seconds"]),
+        files={_text(name): _bytes(content) for name, content in fields["files"].items()},
     )
 
 
@@ -173,7 +178,8 @@ def running_time(data: bytes) -> float | None:
 def agreement(data: bytes) -> tuple[str, Any]:
     """What of a packed outcome redundant copies must agree on, without knowing the classes in it.
 
-    That is how it ended and the value, or the exception's type and arguments; never text, timings or progress.
+    That is how it ended and the value with the files, or the exception's type and arguments; never text, timings or
+    progress.
     """
     with _well_formed():
         return _agreement(_fields(data))
@@ -182,7 +188,7 @@ def agreement(data: bytes) -> tuple[str, Any]:
 def _agreement(fields: dict[str, Any]) -> tuple[str, Any]:
     ending = Ending(fields["ending"])
     if ending is Ending.RETURNED:
-        return ending.value, codec.decode(_bytes(fields["value"]), modules=None)
+        return ending.value, (codec.decode(_bytes(fields["value"]), modules=None), fields["files"])
     exception = fields["exception"]
     if ending is Ending.RAISED and isinstance(exception, dict):
         args = exception.get("args")
@@ -197,7 +203,7 @@ def fingerprint(data: bytes) -> str:
 
 
 _OUTCOME_FIELDS = {
-    *("ending", "value", "exception", "detail", "stdout", "stderr", "started", "seconds", "cpu_seconds"),
+    *("ending", "value", "exception", "detail", "stdout", "stderr", "started", "seconds", "cpu_seconds", "files"),
 }
 _CHAINED: dict[str, Callable[[ExceptionData], Any]] = {
     "cause": lambda data: data.cause,

@@ -17,6 +17,7 @@ import errno
 import importlib
 import io
 import os
+import shutil
 import struct
 import sys
 import time
@@ -33,13 +34,16 @@ if TYPE_CHECKING:
     from pyboinc.ending import ChildExit
     from pymw.loader import Loaded
 
-__all__ = ["BUNDLE", "OUTCOMES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
+__all__ = ["BUNDLE", "FILES", "OUTCOMES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
 
 # The names under which a job's files stand in its slot directory.
 BUNDLE, SIGNATURE, TASKS, OUTCOMES = "code.zip", "signature", "tasks", "outcomes"
+FILES = "files"  # the folder of the data files
 TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
 CODE = "pymw_code"  # the user's own modules, unpacked
+WORK = "pymw_work"  # the working directory of the call that runs
+MAX_OUTPUT_FILES = 48 << 20  # bytes in all of the files that one call leaves
 HOST_FAILED = 1
 
 
@@ -79,19 +83,19 @@ class Journal:
         self.finished: dict[int, bytes] = {}
         self.running: int | None = None
         data = path.read_bytes() if path.exists() else b""
-        position = 0
-        while position + self.HEADER.size <= len(data):
-            index, length = self.HEADER.unpack_from(data, position)
-            position += self.HEADER.size
+        whole = 0
+        while whole + self.HEADER.size <= len(data):
+            index, length = self.HEADER.unpack_from(data, whole)
+            content = whole + self.HEADER.size
             if length < 0:
-                self.running = index
-            elif position + length <= len(data):
-                self.finished[index] = data[position : position + length]
-                self.running = None
-                position += length
-            else:  # it was killed in the middle of writing: that item runs again
-                os.truncate(path, position - self.HEADER.size)
+                self.running, length = index, 0
+            elif content + length > len(data):
                 break
+            else:
+                self.running, self.finished[index] = None, data[content : content + length]
+            whole = content + length
+        if whole < len(data):  # it was killed in the middle of writing: that item runs again
+            os.truncate(path, whole)
 
     def begin(self, index: int) -> None:
         """Item `index` runs from now on."""
@@ -126,11 +130,12 @@ def _child() -> int:
     for module in loaded.requires:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)  # before the seeds: some have a random generator of their own
-    for index, item in enumerate(job.items):
-        if index in journal.finished:
-            continue
-        journal.begin(index)
-        journal.finish(index, _run(loaded, item, index, len(job.items)))
+    for index in range(len(job.items)):
+        if index not in journal.finished:
+            journal.begin(index)
+            with _workplace(job.files):
+                outcome = _run(loaded, job, index)
+            journal.finish(index, outcome)
     target = Path(_resolve(OUTCOMES))
     whole = envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))])
     part = target.with_name(target.name + ".part")
@@ -139,10 +144,11 @@ def _child() -> int:
     return 0
 
 
-def _run(loaded: Loaded, item: envelope.Item, index: int, count: int) -> bytes:
+def _run(loaded: Loaded, job: envelope.Job, index: int) -> bytes:
     from pymw.loader import import_for
 
-    install(_VolunteersTask(item, index, count, loaded.modules))
+    item = job.items[index]
+    install(_VolunteersTask(item, index, len(job.items), loaded.modules))
     try:
         with _captured() as (stdout, stderr):
             args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
@@ -154,7 +160,45 @@ def _run(loaded: Loaded, item: envelope.Item, index: int, count: int) -> bytes:
     fault = _fault_of_host(outcome.exception, loaded.requires)
     if fault is not None:
         outcome = Outcome(Ending.LOST, detail=fault)
+    elif outcome.ending is Ending.RETURNED and job.outputs:
+        outcome = _with_files(outcome, job.outputs)
     return envelope.pack_outcome(dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text()))
+
+
+def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
+    """The outcome with the files that the call left in its working directory."""
+    files, room = {}, MAX_OUTPUT_FILES
+    for name in names:
+        try:
+            room -= Path(name).stat().st_size
+            if room < 0:
+                return Outcome(Ending.UNSENDABLE, detail=f"its output files take more than {MAX_OUTPUT_FILES} bytes")
+            files[name] = Path(name).read_bytes()
+        except OSError as error:
+            return Outcome(Ending.UNSENDABLE, detail=f"it left no file {name!r}: {error.strerror}")
+    return dataclasses.replace(outcome, files=files)
+
+
+@contextlib.contextmanager
+def _workplace(files: Sequence[str]) -> Iterator[None]:
+    """A fresh working directory in which the job's data files are under their names."""
+    slot = Path.cwd()
+    folder = slot / WORK
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in files:
+        source, target = (slot / _resolve(f"{FILES}/{name}")).resolve(), folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.symlink_to(source)
+        except OSError:  # Windows keeps links for administrators
+            shutil.copyfile(source, target)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(slot)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:

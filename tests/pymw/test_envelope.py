@@ -104,13 +104,13 @@ def test_a_file_of_something_else_is_refused(value: Any) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"ending": "won"}, {"ending": 3}, {"value": 3}, {"detail": None}, {"seconds": "long"}, {"exception": []}, {"exception": {}},
+        {"ending": "won"}, {"ending": 3}, {"value": 3}, {"detail": None}, {"seconds": "long"}, {"files": []}, {"files": {"a": 1}}, {"exception": []}, {"exception": {}},
         {"ending": "raised", "exception": {"module": 3}}, {"extra": 1},
     ],
 )  # fmt: skip
 def test_fields_of_the_wrong_kind_are_refused(change: dict[str, Any]) -> None:
     fields = {"ending": "returned", "value": encode(1), "exception": None, "detail": "", "stdout": "", "stderr": ""}
-    fields |= {"started": None, "seconds": None, "cpu_seconds": None}
+    fields |= {"started": None, "seconds": None, "cpu_seconds": None, "files": {}}
     assert envelope.unpack_outcome(encode(fields), ()).value == 1
     with pytest.raises(CodecError):
         envelope.unpack_outcome(encode(fields | change), ())

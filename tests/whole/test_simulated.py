@@ -158,6 +158,26 @@ def test_what_a_task_printed_and_where_it_ran_is_told(boinc: Master) -> None:
     assert future.worker.startswith("host ")
 
 
+def test_data_files_go_along_and_come_back(boinc: Master, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("one two three")
+    with_file = boinc.options(files={"words/text.txt": text}, outputs=["counted.txt"])
+    futures = [with_file.submit(errands.count_words, factor) for factor in (1, 2)]
+    assert [future.result(LIMIT) for future in futures] == [
+        (3, ["counted.txt", "words"]),
+        (6, ["counted.txt", "words"]),
+    ]
+    assert futures[0].files == {"counted.txt": b"three two one"}
+    with pytest.raises(pymw.UnshippableError, match=r"it left no file 'other.txt'"):
+        boinc.options(files={"words/text.txt": text}, outputs=["other.txt"]).submit(errands.count_words, 1).result(
+            LIMIT
+        )
+    with pytest.raises(pymw.UnshippableError, match=r"nowhere.txt is not a file"):
+        boinc.options(files=[tmp_path / "nowhere.txt"]).submit(errands.double, 1)
+    with pytest.raises(pymw.UnshippableError, match="cannot be the name"):
+        boinc.options(files={"../../x": text}).submit(errands.double, 1)
+
+
 class Spy:
     """Leaves a mark where it is unpickled."""
 

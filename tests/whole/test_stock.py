@@ -46,6 +46,14 @@ def test_a_failing_workunit_neither_hangs_nor_hides_the_others(master: Master) -
     assert "raise ValueError(message, 42)" in str(error.__cause__)
 
 
+def test_data_files_go_along_and_come_back(master: Master, tmp_path: Path) -> None:
+    text = tmp_path / "a.txt"
+    text.write_text("one two three")
+    future = master.options(files={"words/text.txt": text}, outputs=["counted.txt"]).submit(errands.count_words, 2)
+    assert future.result(LIMIT) == (6, ["counted.txt", "words"])
+    assert future.files == {"counted.txt": b"three two one"}
+
+
 def test_progress_shows_in_the_volunteers_manager(master: Master, stock_clients: list[StockClient]) -> None:
     future = master.submit(errands.creep, 120)  # seconds of the client's quick clock
 

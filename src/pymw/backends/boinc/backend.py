@@ -47,6 +47,7 @@ class BoincBackend:
         cancels_running=True,
         deadlines=True,
         redundancy=True,
+        files=True,
         priorities=True,
         memory_limit=True,
         disk_limit=True,

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from boincserver import control
@@ -18,7 +19,8 @@ from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
-from pymw.volunteer import BUNDLE, OUTCOMES, SIGNATURE, TASKS, TRUSTED
+from pymw.task import TaskOptions
+from pymw.volunteer import BUNDLE, FILES, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 __all__ = ["APP", "Code", "Packer", "Unit"]
 
@@ -62,6 +64,7 @@ class Packer:
         self._rehearse = rehearse
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
+        self._uploads: dict[tuple[Path, int, int], str] = {}
         self._serial = 0
 
     def pack(self, batch: Batch) -> Iterator[tuple[Unit, control.Job]]:
@@ -88,12 +91,18 @@ class Packer:
 
     def _job(self, unit: Unit) -> control.Job:
         batch, options = unit.batch, unit.batch.call.options
+        files = data_files(options)
         items = tuple(self._item(batch, i) for i in range(len(batch)))
+        job = envelope.Job(items, tuple(files), tuple(options.outputs))
         seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
         return control.Job(
             name=unit.name,
-            inputs={**unit.code.files, TASKS: envelope.pack_job(envelope.Job(items))},
+            inputs={
+                **unit.code.files,
+                **{f"{FILES}/{name}": self._upload(path) for name, path in files.items()},
+                TASKS: envelope.pack_job(job),
+            },
             outputs={OUTCOMES: MAX_OUTPUT},
             min_quorum=options.quorum,
             target_nresults=options.quorum,
@@ -120,6 +129,14 @@ class Packer:
         root = "" if seed == "auto" else str(seed)
         return int.from_bytes(hashlib.sha256(f"{root}/{key}".encode()).digest()[:8], "little")
 
+    def _upload(self, path: Path) -> str:
+        """The name on the server of a data file, sent there once for each content."""
+        status = path.stat()
+        key = (path, status.st_mtime_ns, status.st_size)
+        if key not in self._uploads:
+            self._uploads[key] = self._server.put_file(path)
+        return self._uploads[key]
+
     def _code(self, batch: Batch) -> Code:
         """The batch's function, packed, rehearsed and uploaded once."""
         function, options = _unwrapped(batch.call), batch.call.options
@@ -140,8 +157,23 @@ class Packer:
         seconds = None
         if self._rehearse:
             trusted = {TRUSTED: self._worker.trusted}
-            seconds = rehearse(self._worker.program, files | trusted, self._item(batch, 0), name=batch.call.name)
+            options = batch.call.options
+            job = envelope.Job((self._item(batch, 0),), tuple(data_files(options)), tuple(options.outputs))
+            seconds = rehearse(self._worker.program, files | trusted, data_files(options), job, name=batch.call.name)
         return Code(made, {name: self._server.put_file(content) for name, content in files.items()}, seconds)
+
+
+def data_files(options: TaskOptions) -> dict[str, Path]:
+    """Name in the working directory -> the file here; UnshippableError for what is no file, or has no proper name."""
+    given = options.files
+    named = given.items() if isinstance(given, Mapping) else ((Path(path).name, path) for path in given)
+    files = {name: Path(path).expanduser().absolute() for name, path in named}
+    for name, path in files.items():
+        if not path.is_file():
+            raise UnshippableError(f"files: {path} is not a file")
+        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
+            raise UnshippableError(f"files: {name!r} cannot be the name of a file in a working directory")
+    return files
 
 
 def _unwrapped(call: Call) -> Callable[..., Any]:

@@ -17,24 +17,30 @@ from pathlib import Path
 from pymw import envelope
 from pymw.errors import UnshippableError
 from pymw.outcome import Ending
-from pymw.volunteer import OUTCOMES, TASKS
+from pymw.volunteer import FILES, OUTCOMES, TASKS
 
 __all__ = ["rehearse"]
 
 PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal looks for
 
 
-def rehearse(program: bytes, files: Mapping[str, bytes], item: envelope.Item, *, name: str) -> float | None:
-    """Seconds that the call took, or None where it was cut short; `files` are those that its job takes along.
+def rehearse(
+    program: bytes, code: Mapping[str, bytes], files: Mapping[str, Path], job: envelope.Job, *, name: str
+) -> float | None:
+    """Seconds that the call in `job` took, or None where it was cut short; `files` are its data files.
 
     Raises UnshippableError where the code does not load, or the result cannot be sent.
     """
     with tempfile.TemporaryDirectory(prefix="pymw-rehearsal-", ignore_cleanup_errors=True) as folder:
         slot = Path(folder)
         (slot / "worker.pyz").write_bytes(program)
-        for file, content in files.items():
+        for file, content in code.items():
             (slot / file).write_bytes(content)
-        (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job((item,))))
+        for file, path in files.items():
+            link = slot / FILES / file
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.write_text(f"<soft_link>{path}</soft_link>\n")  # as the client does
+        (slot / TASKS).write_bytes(envelope.pack_job(job))
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYMW"))}
         child = subprocess.Popen(
             [sys.executable, "worker.pyz", "--child"],
