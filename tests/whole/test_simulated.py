@@ -109,6 +109,25 @@ def test_results_that_never_agree_end_with_what_every_host_said(tmp_path: Path) 
     assert "did not agree" in str(error)
 
 
+def test_results_that_are_close_agree_when_that_is_asked_for(tmp_path: Path) -> None:
+    def near(error: float) -> Callable[[Any], dict[str, bytes]]:
+        def compute(job: Any) -> dict[str, bytes]:
+            value = {"energy": [1.0 + error], "n": 3}
+            return {OUTCOMES: envelope.pack_outcomes([envelope.pack_outcome(Outcome(Ending.RETURNED, value=value))])}
+
+        return compute
+
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for error in (0.0, 1e-12):
+            volunteer = SimulatedVolunteer(project.url, project.account(), compute=near(error))
+            stack.enter_context(volunteer).start()
+        with Master(project.backend) as master:
+            close = master.options(quorum=2, agree="close:1e-9").submit(errands.double, 1)
+            assert close.result(LIMIT)["n"] == 3
+            with pytest.raises(ValueError, match="agree='near' is none of"):
+                master.options(quorum=2, agree="near").submit(errands.double, 1)
+
+
 def test_a_liar_is_outvoted(tmp_path: Path) -> None:
     def lie(job: Any) -> dict[str, bytes]:
         count = len(envelope.unpack_job(job.inputs[TASKS]).items)

@@ -23,6 +23,7 @@ from boincserver.errors import BoincServerError, ControlError, ServerNotRunning
 from boincserver.states import Outcome as ServerOutcome
 from boincserver.states import ValidateState
 from pymw import codec, envelope
+from pymw.agree import tolerance
 from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.packing import APP, Packer, Unit
 from pymw.backends.boinc.worker_app import PLATFORMS, Worker, worker_program
@@ -279,8 +280,9 @@ def _offer(server: control.Control, worker: Worker) -> None:
 
 def _refuse_what_is_missing(batch: Batch, backend: str) -> None:
     options = batch.call.options
-    if options.agree != "exact":
-        raise UnsupportedOption("agree", backend, "so far volunteers' results are compared exactly")
+    if not isinstance(options.agree, str):
+        raise UnsupportedOption("agree", backend, "so far results are compared by 'exact' and 'close:RTOL'")
+    tolerance(options.agree)
 
 
 def _ended(call: Call, index: int, outcome: Outcome) -> Ended:

@@ -13,8 +13,10 @@ from typing import Any
 
 from boincserver import control
 from pymw import codec, envelope
+from pymw.agree import tolerance
 from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.rehearsal import rehearse
+from pymw.backends.boinc.validator import name_for
 from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call
 from pymw.bundle import Bundle, bundle
@@ -86,7 +88,8 @@ class Packer:
 
     def _unit(self, batch: Batch, code: Code, attempt: int) -> tuple[Unit, control.Job]:
         self._serial += 1
-        unit = Unit(f"{APP}_{self._run}_{self._serial}_{attempt}", batch, code, attempt)
+        rtol = tolerance(str(batch.call.options.agree))
+        unit = Unit(name_for(f"{APP}_{self._run}", self._serial, attempt, rtol), batch, code, attempt)
         return unit, self._job(unit)
 
     def _job(self, unit: Unit) -> control.Job:
