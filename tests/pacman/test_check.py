@@ -1,0 +1,149 @@
+"""The check: within ten seconds, from the sandbox, in words that help."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from tests.pacman.teams import HEAD, agent, innocent, inspector, source
+
+from pacman_ctf.check import HINTS, check, shipped_team
+from pacman_ctf.errors import SubmissionError
+from pacman_ctf.submission import MAX_BYTES, MAX_FILES, Submission
+
+# What students run into, and a word of the help that they get.
+MISTAKES: dict[str, tuple[str, str]] = {
+    "a hidden position": ("x, y = s.getAgentPosition(self.getOpponents(s)[0])", "A position can be None"),
+    "a hidden configuration": ("s.getAgentState(self.getOpponents(s)[0]).configuration.pos", "out of sight"),
+    "a distance to a wall": ("self.getMazeDistance((0, 0), (1, 1))", "cell that is wall"),
+    "a hidden successor": ("s.generateSuccessor(self.getOpponents(s)[0], 'Stop')", "not seen"),
+    "the least of nothing": ("min([])", "Use default="),
+    "a float as an index": ("s.getWalls()[s.generateSuccessor(self.index, 'Stop').getAgentState(self.index).getPosition()[0] / 1]", "int"),
+    "a missing file": ("open('weights.json')", "hand it in"),
+    "somebody else's file": ("open('/etc/shadow')", "reads its own files"),
+    "Python 2": ("xrange(3)", "Python 2"),
+    "too deep": ("self.chooseAction(s)", "limit its depth"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_explained(mistake: str) -> None:
+    line, help_ = MISTAKES[mistake]
+    report = check(agent(f"def chooseAction(self, s):\n    {line}\n    return 'Stop'"))
+    assert not report.ready
+    assert report.problems[0].startswith("it fails with an exception")
+    assert any(help_ in problem for problem in report.problems), report.text()
+    assert "line " in report.log  # the traceback is there to be read
+
+
+def test_every_hint_is_a_pattern_with_advice() -> None:
+    assert all(pattern and advice.endswith(".") for pattern, advice in HINTS)
+
+
+@pytest.mark.parametrize("name", ["easy", "medium", "strong"])
+def test_our_own_teams_are_ready(name: str) -> None:
+    report = check(shipped_team(name))
+    assert report.ready, report.text()
+    assert "ready (contest-snake)" in report.text()
+    assert any(fact.startswith("played") for fact in report.facts)
+
+
+def test_slowness_alone_is_no_failure() -> None:
+    """The check's own time ends while the team prepares, and while it plays."""
+    start = agent("def registerInitialState(self, s):\n    while True: pass")
+    begin = time.monotonic()
+    report = check(start, seconds=1)
+    assert time.monotonic() - begin < 10
+    assert report.ready, report.text()
+    assert "time was up" in report.text()
+    moves = agent(
+        "def chooseAction(self, s):\n    import time\n    end = time.process_time() + 0.9\n"
+        "    while time.process_time() < end: pass\n    return 'Stop'"
+    )
+    report = check(moves, seconds=2.5)
+    assert report.ready, report.text()
+    assert "time was up" in report.text()
+    assert "the slowest 0.9" in report.text()
+
+
+def test_a_hanging_team_is_told_within_ten_seconds() -> None:
+    begin = time.monotonic()
+    report = check(agent("def chooseAction(self, s):\n    import time; time.sleep(100)"))
+    assert time.monotonic() - begin < 10
+    assert "it takes too much time: slept" in report.text()
+
+
+def test_python_2_is_converted_and_said_so() -> None:
+    report = check(inspector("flat-camel-py2"))
+    assert report.ready, report.text()
+    assert "Python 2" in report.text()
+    assert report.converted is not None
+    assert b"Converted from Python 2" in report.converted.files["myTeam.py"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("def createTeam(:\n", "line 1: "),
+        ("x = 1", "neither create_team nor createTeam"),
+        (
+            HEAD.replace("import random", "import torch") + "class Agent(CaptureAgent): pass",
+            "hosts have the standard library",
+        ),
+        (HEAD + "import time\nclass Agent(CaptureAgent): pass", "count by outcome"),
+    ],
+)
+def test_what_can_be_seen_without_running_is_said(text: str, words: str) -> None:
+    assert words in check(source(text)).text()
+
+
+def test_an_encoding_that_is_not_declared_is_explained() -> None:
+    team = Submission.of("latin", {"myTeam.py": HEAD.encode() + "name = 'Jos\xe9'\n".encode("latin-1")})
+    assert "UTF-8" in check(team).text()
+
+
+def test_what_is_no_team_is_said(tmp_path: Path) -> None:
+    assert "there is no team" in check(tmp_path / "nobody").text()
+    (tmp_path / "empty").mkdir()
+    assert "no Python file" in check(tmp_path / "empty").text()
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    assert "neither a folder nor a zip" in check(tmp_path / "picture.png").text()
+
+
+# A team's files.
+
+
+def test_a_team_is_the_same_as_folder_zip_and_nested_zip(tmp_path: Path) -> None:
+    team = agent("", helper__py="x = 1")
+    folder = tmp_path / "team"
+    team.write(folder)
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "x.pyc").write_bytes(b"junk")
+    for name, prefix in (("flat.zip", ""), ("nested.zip", "team/")):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path, content in team.files.items():
+                archive.writestr(prefix + path, content)
+    digests = {Submission.read(tmp_path / name).digest for name in ("team", "flat.zip", "nested.zip")}
+    assert digests == {team.digest}
+    assert Submission.read(folder / "myTeam.py").files.keys() == {"myTeam.py"}
+    assert innocent("a").digest == innocent("b").digest
+    assert agent("x = 1").digest != agent("x = 2").digest
+
+
+@pytest.mark.parametrize("path", ["../evil.py", "/etc/cron.d/evil", "a/../../b.py", "a\\b.py", ""])
+def test_no_path_leaves_the_teams_folder(path: str) -> None:
+    with pytest.raises(SubmissionError, match="leaves the team's folder"):
+        Submission.of("evil", {path: b""})
+
+
+def test_a_team_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SubmissionError, match="too large"):
+        Submission.of("many", {f"{number}.py": b"" for number in range(MAX_FILES + 1)})
+    with pytest.raises(SubmissionError, match="too large"):
+        Submission.of("big", {"data": bytes(MAX_BYTES + 1)})
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("zeros", bytes(MAX_BYTES + 1))
+    with pytest.raises(SubmissionError, match="too large"):
+        Submission.read(tmp_path / "bomb.zip")
