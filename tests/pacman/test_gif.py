@@ -1,0 +1,101 @@
+"""The GIF is the match: every move, pixel for pixel, small and quick."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("PIL", reason="Pillow is not installed")
+
+from PIL import Image, ImageSequence
+from tests.pacman.test_viewer import record_of
+
+from pacman_ctf import rules
+from pacman_ctf.drawing import PALETTE, Picture
+from pacman_ctf.engine import begin, legal_actions, step
+from pacman_ctf.gif import DELAY, HOLD, animate
+from pacman_ctf.layout import named
+from pacman_ctf.verify import replay
+
+GAMES = json.loads(Path(__file__).with_name("vectors.json").read_text())["games"]
+
+
+def drawn(game: dict[str, object]) -> Iterator[bytes]:
+    """Each state's picture, drawn by itself."""
+    record = record_of(game)
+    states = replay(record)
+    for state in states:
+        picture = Picture(state.layout, record.red_name, record.blue_name, record.length)
+        picture.show(state)
+        yield picture.image.tobytes()
+
+
+def seen(gif: bytes) -> Iterator[tuple[bytes, int]]:
+    """Each frame as Pillow reads it back, in our indices, and its delay in hundredths of a second."""
+    indices = {color: index for index, color in reversed(list(enumerate(PALETTE)))}
+    for frame in ImageSequence.Iterator(Image.open(io.BytesIO(gif))):
+        pixels = frame.convert("RGB").tobytes()
+        yield (
+            bytes(indices[pixels[i], pixels[i + 1], pixels[i + 2]] for i in range(0, len(pixels), 3)),
+            frame.info["duration"] // 10,
+        )
+
+
+@pytest.mark.parametrize("number", [8, 2])
+def test_every_frame_is_pixel_for_pixel_the_state(number: int) -> None:
+    game = {**GAMES[number], "moves": GAMES[number]["moves"][:160]}
+    expected = list(drawn(game))
+    shown: list[bytes] = []
+    for pixels, delay in seen(animate(record_of(game))):
+        shown += [pixels] * (delay // DELAY)
+    for at, (one, other) in enumerate(zip(shown, expected, strict=False)):
+        assert one == other, f"state {at}"
+    assert len(shown) >= len(expected)  # the last one is held
+    assert set(shown[len(expected) :]) <= {expected[-1]}
+
+
+def busy(length: int) -> dict[str, object]:
+    """A match in which every agent moves at every move, which is the most that can change."""
+    chance, state, moves = random.Random(1), begin(named("harbour"), length), ""
+    for move in range(length):
+        action = chance.choice([action for action in legal_actions(state, move % 4) if action != "Stop"])
+        state = step(state, move % 4, action)
+        moves += rules.LETTERS[action]
+    return {"layout": state.layout.text, "length": length, "first": 0, "moves": moves}
+
+
+def test_a_match_of_1200_moves_is_small_and_quick() -> None:
+    record = record_of(busy(1200))
+    begin = time.process_time()
+    gif = animate(record)
+    spent = time.process_time() - begin
+    image = Image.open(io.BytesIO(gif))
+    assert len(gif) <= 200_000
+    assert image.size[0] == 512
+    assert image.n_frames > 1100
+    assert spent < 5  # a second is the aim, and bench/pacman.py measures it
+
+
+def test_what_stands_still_adds_no_frames() -> None:
+    game = {**GAMES[0], "moves": "." * 100, "length": 10_000}
+    image = Image.open(io.BytesIO(animate(record_of(game))))
+    assert image.n_frames <= 5
+    total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(image))
+    assert 10 * HOLD < total <= 10 * (101 * DELAY + HOLD)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 300, "\u00fcn\u00ef\u010d\u00f8d\u00e9 \U0001f47b", "<b>&amp;"])
+def test_any_name_of_a_team_fits(name: str) -> None:
+    game = {**GAMES[0], "moves": "...."}
+    assert animate(record_of(game, red_name=name, blue_name=name)).startswith(b"GIF89a")
+
+
+def test_one_move_and_no_move() -> None:
+    for moves in ("", "."):
+        assert Image.open(io.BytesIO(animate(record_of({**GAMES[0], "moves": moves})))).n_frames >= 1
