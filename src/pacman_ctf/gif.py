@@ -36,7 +36,7 @@ def animate(record: Record, *, width: int = WIDTH) -> bytes:
             continue
         frames.append(block)
         before.paste(picture.image.crop(block.box), block.box)
-    frames[-1].delay = HOLD
+    frames[-1].delay = max(frames[-1].delay, HOLD)
     return _file(picture.size, frames)
 
 

@@ -157,7 +157,7 @@ def choose(records: Sequence[Record], a_is_red: Sequence[bool], winner: str) -> 
         return min(numbers, key=lambda number: abs(records[number].score))
     fitting = [number for number in fitting if records[number].code == "score"] or fitting
     margins = sorted(abs(records[number].score) for number in fitting)
-    median = margins[len(margins) // 2]
+    median = margins[(len(margins) - 1) // 2]
     return min(
         fitting, key=lambda number: (abs(abs(records[number].score) - median), len(records[number].moves), number)
     )

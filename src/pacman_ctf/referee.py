@@ -68,7 +68,7 @@ def play(
             side: stack.enter_context(Team(ours, submission, limits, require=pairing.require))
             for side, submission in (("red", red), ("blue", blue))
         }
-        game = _Game(teams, pairing, limits, watch)
+        game = Game(teams, pairing, limits, watch)
         faults = game.run()
         record = game.record(red, blue, faults)
     logs = {side: _private(team, [fault for fault in faults if fault.side == side]) for side, team in teams.items()}
@@ -82,7 +82,7 @@ def _private(team: Team, faults: list[Fault]) -> str:
     return "\n".join(part.rstrip() for part in parts if part.strip())
 
 
-class _Game:
+class Game:
     """One match under way."""
 
     def __init__(
@@ -95,6 +95,8 @@ class _Game:
         self.by_agent = [teams[side] for side in self.sides]
         self.cpu = [0.0] * self.layout.agents
         self.start_cpu = {"red": 0.0, "blue": 0.0}
+        self.prepared = [0.0] * self.layout.agents  # seconds of that before the first move
+        self.slowest = [0.0] * self.layout.agents  # seconds of its slowest move
         self.warnings = [0] * self.layout.agents
         self.moves: list[str] = []
         self.first = seeds.first_mover(pairing.seed)
@@ -166,6 +168,7 @@ class _Game:
         def end() -> None:
             _, seconds = self._ask(side, self.limits.start, "crash")
             self.start_cpu[side] += seconds
+            self.prepared[agent] = seconds
             self._charge(side, agent, seconds)
 
         return end
@@ -202,6 +205,7 @@ class _Game:
                 raise Fault("illegal", side, str(error)) from None
             self.moves.append(letters[action])
             self.cpu[agent] += seconds
+            self.slowest[agent] = max(self.slowest[agent], seconds)
             if seconds > limits.warning or self.cpu[agent] > limits.total:
                 self._warn(side, agent, seconds)
             if self.watch is not None:

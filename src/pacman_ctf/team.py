@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import signal
@@ -69,6 +70,7 @@ class Team:
         self._nursery = nursery
         self.log = Log()
         self.hello: dict[str, Any] = {}
+        self.until = math.inf  # when, on the monotonic clock, whoever asks has no more time
         self.charged = 0.0  # CPU seconds that some answer has been charged for
         self._require = list(require)
         self._buffer = b""
@@ -94,10 +96,10 @@ class Team:
         )
         self.scratch = Path(scratch)
         self.submission.write(self.scratch)
-        own = self.scratch / "teams"
-        if not own.exists():  # agents open files as teams/<name>/...
+        own, name = self.scratch / "teams", self.submission.name
+        if not own.exists() and Path(name).name == name:  # agents open files as teams/<name>/...
             own.mkdir()
-            (own / self.submission.name).symlink_to("..", target_is_directory=True)
+            (own / name).symlink_to("..", target_is_directory=True)
         with contextlib.ExitStack() as theirs:
             reads, self._to = self._pipe(theirs, 0)
             writes, self._from = self._pipe(theirs, 1)
@@ -173,6 +175,8 @@ class Team:
                 raise self._out(f"used {spent:.1f} s of processor time where {limit:.1f} s are allowed")
             if asleep > self.limits.idle:
                 raise self._out(f"slept {asleep:.0f} s instead of answering")
+            if time.monotonic() > self.until:
+                raise self._kill("unfinished", f"had used {spent:.1f} s of processor time and was not ready")
             if waited > self.limits.wall:
                 raise self._out(f"did not answer within {waited:.0f} s")
         self._answers += 1

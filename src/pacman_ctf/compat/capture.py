@@ -31,9 +31,6 @@ _new = object.__new__
 class GameStateData:
     """The inside of a state. Each part is made when first looked at; what an agent writes, successors obey."""
 
-    __slots__ = ("_agent_moved", "_agents", "_capsule_eaten", "_food_eaten", "_lose", "_state", "_win", "capsules",
-                 "food", "layout", "score", "score_change", "timeleft")  # fmt: skip
-
     def __init__(self, state: State) -> None:
         self._state = state
         self._agents: list[AgentState | None] = [None] * len(state.cells)
@@ -82,7 +79,9 @@ class GameStateData:
         for agent, shown in enumerate(self._agents):
             if shown is not None and shown._given != shown._values():
                 _take(changes, state, agent, shown)
-        own = _written(self)
+        own = vars(self)  # besides the state and the agents, the parts that were looked at, so perhaps written to
+        if len(own) == len(("_state", "_agents")) and not changes:
+            return state
         if "food" in own and own["food"]._bits != state.food:
             changes["food"] = own["food"]._bits
         if "capsules" in own:
@@ -93,17 +92,6 @@ class GameStateData:
             if name in own and own[name] != getattr(state, field):
                 changes[field] = own[name]
         return state._replace(**changes) if changes else state
-
-
-def _written(data: GameStateData) -> dict[str, Any]:
-    """The parts that were looked at, so perhaps written to."""
-    found = {}
-    for name in ("food", "capsules", "score", "timeleft"):
-        try:
-            found[name] = object.__getattribute__(data, name)
-        except AttributeError:
-            continue
-    return found
 
 
 def _point(state: State, cell: int) -> tuple[int, int] | None:
