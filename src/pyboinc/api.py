@@ -54,6 +54,7 @@ class Session:
         self.standalone = not self.link.supervised or bool(os.environ.get("PYBOINC_STANDALONE"))
         self.slot = os.environ.get("PYBOINC_SLOT", "")
         self.directory = os.environ.get("PYBOINC_WORK", self.slot)
+        self.outputs = frozenset(os.environ.get("PYBOINC_OUTPUTS", "").splitlines())
         self.fraction = -1.0
         self._init_data: InitData | None = None
 
@@ -105,6 +106,8 @@ def resolve(name: str) -> str:
     """The real path of a file that the job calls `name`."""
     from pyboinc import slot
 
+    if name in _session.outputs:
+        return os.path.join(_session.directory, name)
     return slot.resolve(name, _session.slot)
 
 

@@ -8,6 +8,7 @@ the client ten times a second, measures and limits the child, and reports how it
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 
@@ -17,11 +18,15 @@ from pyboinc.channels import ChannelError
 from pyboinc.ending import ChildExit
 from pyboinc.limits import Limits
 from pyboinc.process import Child, kill_leftovers
+from pyboinc.sandbox import SandboxUnavailableError
 from pyboinc.watch import Watch, say
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from pyboinc.confine import Confinement
+    from pyboinc.sandbox import Policy
 
     AfterExit = Callable[[ChildExit], Sequence[str] | int]
 
@@ -45,14 +50,17 @@ def supervise(
     env: Mapping[str, str] | None = None,
     limits: Limits | None = None,
     cwd: str = "",
-    prepare: Callable[[], None] | None = None,
+    sandbox: Policy | None = None,
+    outputs: Sequence[str] = (),
     directory: str = "",
 ) -> int:
     """Run `command` as the child of a BOINC task in `directory`, its slot, and return what to exit with.
 
     `after_exit` is asked at each end of a child: with a command it starts another one for the rest of the work,
     with a number it ends the task by that exit code, where 0 means success. Without it a child's failure is the
-    task's. `limits` are those of the job unless given. `prepare` runs in the new process right before the command.
+    task's. `limits` are those of the job unless given. With a `sandbox` the child works in the folder `work`, reads
+    the job's files and nothing else of the volunteer's, and its outputs are taken from that folder when it ends;
+    `outputs` names those that the client wants as real files in the slot, which look like nothing before.
     Without a client the same runs by itself. The caller exits at once with the returned code.
     """
     directory = os.path.abspath(directory)
@@ -65,9 +73,14 @@ def supervise(
     try:
         slot.clear_temporary_exit(directory)
         client = clients.find(directory)
-        task = _Task(client, directory, limits, dict(os.environ if env is None else env), cwd, prepare)
+        confinement = None
+        if sandbox is not None:
+            from pyboinc.confine import confine
+
+            confinement = confine(sandbox, directory, outputs)
+        task = _Task(client, directory, limits, dict(os.environ if env is None else env), cwd, confinement)
         return task.run(command, after_exit or ChildExit.exit_code)
-    except ChannelError as error:
+    except (ChannelError, SandboxUnavailableError) as error:
         say(f"{error}")
         return slot.EXIT_INIT_FAILURE
     finally:
@@ -86,12 +99,13 @@ class _Task:
         limits: Limits | None,
         env: dict[str, str],
         cwd: str,
-        prepare: Callable[[], None] | None,
+        confinement: Confinement | None,
     ) -> None:
         self._client = client
         self._directory = directory
         self._limits = limits or Limits.of(client.init_data)
-        self._cwd, self._prepare = cwd, prepare
+        self._confinement = confinement
+        self._cwd = confinement.folder if confinement else cwd or directory
         self._control = control.Control()
         self._outgoing = outgoing.Outgoing(client, directory)
         self._cpu_before = max(client.init_data.wu_cpu_time, self._stored_cpu_time())
@@ -106,6 +120,7 @@ class _Task:
             "PYBOINC_SLOT": directory,
             "PYBOINC_INIT": client.init_data.to_text(),
             "PYBOINC_STANDALONE": "1" if client.standalone else "",
+            **(confinement.environment if confinement else {}),
         }
 
     def run(self, command: Sequence[str], after_exit: AfterExit) -> int:
@@ -129,7 +144,11 @@ class _Task:
     def _run_child(self, command: Sequence[str]) -> ChildExit:
         """One child from start to end."""
         env = {**self._env, "PYBOINC_CPU_BEFORE": repr(self._cpu_before)}
-        child = Child(command, env, cwd=self._cwd or self._directory, prepare=self._prepare)
+        prepare = None
+        if self._confinement is not None:
+            command = self._confinement.command(command)
+            prepare = functools.partial(self._confinement.bind, command)
+        child = Child(command, env, cwd=self._cwd, prepare=prepare)
         self._note(child.pid)
         watch = Watch(child, self._limits, live=self._client.standalone)
         try:
@@ -146,6 +165,7 @@ class _Task:
             self._hear(watch)
             watch.forward_errors()
             self._note(None)
+        self._collect()
         ended = watch.ended()
         child.close()
         return ended
@@ -273,6 +293,13 @@ class _Task:
                     file.write(str(pid))
         except OSError:
             pass
+
+    def _collect(self) -> None:
+        if self._confinement is not None:
+            try:
+                self._confinement.collect()
+            except OSError as error:
+                say(f"cannot take over an output: {error}")
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

@@ -136,8 +136,9 @@ LIBRARIES = (
             "46e1eec171e11108fc436e45309b635b601029726b6ffd3bf435bb474e511638",
         ),
         """
-        ./configure --host=$HOST --disable-tcl --disable-shared --prefix=$PREFIX
-        make sqlite3.c
+        # The one file of all sources is put together by programs that have to run here, whatever the target.
+        CC=$NATIVE_CC ./configure --disable-tcl --disable-shared
+        make sqlite3.c BCC=$NATIVE_CC
         $CC $CFLAGS -DSQLITE_ENABLE_FTS5 -DSQLITE_ENABLE_RTREE -DSQLITE_ENABLE_MATH_FUNCTIONS \\
             -DSQLITE_ENABLE_COLUMN_METADATA -DSQLITE_THREADSAFE=1 -c sqlite3.c -o sqlite3.o
         $AR rcs $PREFIX/lib/libsqlite3.a sqlite3.o; cp sqlite3.h sqlite3ext.h $PREFIX/include

@@ -11,6 +11,7 @@ from pyboinc.package.recipe import BUILD_DATE, ZIG_VERSION, Target
 # Short names on the PATH: what compiles a library must not leave its own path in the result.
 _WRAPPERS = {
     "pb-cc": "cc -target {target} -g0 -fno-sanitize=undefined -Wno-date-time -ffile-prefix-map={work}=/pyboinc",
+    "pb-native-cc": "cc",
     "pb-ar": "ar",
     "pb-ranlib": "ranlib",
 }
@@ -46,6 +47,7 @@ def environment(target: Target, work: Path, cache: Path) -> dict[str, str]:
         "LC_ALL": "C",
         "TZ": "UTC",
         "CC": "pb-cc",
+        "NATIVE_CC": "pb-native-cc",
         "AR": "pb-ar",
         "RANLIB": "pb-ranlib",
         "CFLAGS": CFLAGS,

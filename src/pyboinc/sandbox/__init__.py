@@ -27,6 +27,7 @@ __all__ = [
     "SandboxUnavailableError",
     "apply",
     "available",
+    "system_paths",
 ]
 
 
@@ -82,7 +83,7 @@ def apply(policy: Policy) -> Level:
 def _readable(policy: Policy) -> list[str]:
     paths = [os.fspath(path) for path in policy.read]
     if policy.interpreter:
-        paths += [*_SYSTEM, sys.base_prefix, sys.prefix, os.path.dirname(os.path.realpath(sys.executable)), *sys.path]
+        paths += [*system_paths(), *sys.path]
     return [path for path in paths if path]
 
 
@@ -93,6 +94,11 @@ def _writable(policy: Policy) -> list[str]:
     if policy.shared_memory:
         paths.append("/dev/shm")  # noqa: S108 (where the system keeps shared memory)
     return paths
+
+
+def system_paths() -> list[str]:
+    """What any Python program reads of its host: this interpreter and its library, the system's libraries."""
+    return [*_SYSTEM, sys.base_prefix, sys.prefix, os.path.realpath(sys.executable)]
 
 
 # What any program needs: its libraries, the time zone, harmless devices, facts about its own machine.

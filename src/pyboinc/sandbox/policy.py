@@ -46,7 +46,7 @@ class Policy:
         self.write = tuple(write)
         """Files and folders in which everything is allowed."""
         self.interpreter = interpreter
-        """Whether this Python, the system's libraries and harmless devices are readable as well."""
+        """Whether this Python, all of `sys.path`, the system's libraries and harmless devices are readable as well."""
         self.network = network
         self.unix_sockets = unix_sockets
         """Sockets by path reach the user's desktop and its services, so only unnamed pairs are allowed without."""

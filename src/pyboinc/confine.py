@@ -1,0 +1,109 @@
+"""A child in the sandbox: the folder it works in, what it may read, and how its outputs get out.
+
+slot/            out of reach: init data with the account's key, shared memory, lock
+slot/work/       the child's own: current directory, checkpoints, temporary files, outputs until it ends
+the job's files  readable where they lie
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+
+from pyboinc import slot
+from pyboinc.sandbox import Policy, SandboxUnavailableError, apply, available, system_paths
+from pyboinc.sandbox.policy import LAYERS
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+WORK = "work"
+OUTPUTS_FILE = "pyboinc_outputs"
+_CLIENTS_OWN = ("init_data.xml", "stderr.txt", "graphics_app")
+_CLIENTS_PREFIXES = ("boinc_", "pyboinc_", "trickle_")
+
+
+class Confinement:
+    """The bounds of a task's children, made once per start of the task."""
+
+    def __init__(self, policy: Policy, directory: str, outputs: Iterable[str] = ()) -> None:
+        missing = [layer for layer in LAYERS if layer in policy.require and layer not in available(policy)]
+        if missing:
+            raise SandboxUnavailableError(f"the job requires a sandbox that this host lacks: {', '.join(missing)}")
+        self._policy = policy
+        self._directory = directory
+        self.folder = os.path.join(directory, WORK)
+        os.makedirs(self.folder, exist_ok=True)
+        self._inputs, self._outputs = self._sort_files(outputs)
+        self.environment = {
+            "PYBOINC_WORK": self.folder,
+            "PYBOINC_OUTPUTS": "\n".join(self._outputs),
+            "HOME": self.folder,
+            "TMPDIR": self.folder,
+        }
+
+    def command(self, words: Sequence[str]) -> list[str]:
+        """The command with its files named from anywhere, since the child starts in another folder."""
+        paths = [os.path.join(self._directory, word) for word in words]
+        return [path if os.path.isfile(path) else word for word, path in zip(words, paths)]
+
+    def bind(self, command: Sequence[str]) -> None:
+        """In the new process, before the command: apply the sandbox and say how far it goes."""
+        policy = self._policy
+        files = [os.path.realpath(word) for word in command if os.path.isfile(word)]
+        bound = Policy(**vars(policy))
+        bound.read, bound.write = (*policy.read, *self._inputs, *files), (*policy.write, self.folder, os.devnull)
+        if policy.interpreter:
+            # Without sys.path: it is the supervisor's, and may begin with the folder of all the project's files.
+            bound.read, bound.interpreter = (*bound.read, *system_paths()), False
+        os.write(2, f"pyboinc: sandbox: {apply(bound)}\n".encode())
+
+    def collect(self) -> None:
+        """Move what the child made of its outputs to where the client looks for them."""
+        for name in self._outputs:
+            made, target = os.path.join(self.folder, name), slot.resolve(name, self._directory)
+            try:
+                found = os.lstat(made)
+            except OSError:
+                continue
+            # A link would make the client upload some other file of the volunteer's.
+            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+                os.replace(made, target)
+
+    def _sort_files(self, named: Iterable[str]) -> tuple[list[str], list[str]]:
+        """The job's files: those there at the very first start are inputs, the others become outputs."""
+        files = list(_files(self._directory))
+        record = os.path.join(self._directory, OUTPUTS_FILE)
+        try:
+            with open(record, encoding="utf-8") as file:
+                outputs = file.read().splitlines()
+        except OSError:
+            links = [name for name in files if not os.path.exists(slot.resolve(name, self._directory))]
+            outputs = sorted({*links, *named})
+            with open(record, "w", encoding="utf-8") as file:
+                file.write("\n".join(outputs))
+        for name in outputs:
+            os.makedirs(os.path.dirname(os.path.join(self.folder, name)), exist_ok=True)
+        # A soft link is read like the file that it stands for.
+        inputs = [name for name in files if name not in outputs]
+        paths = {os.path.join(self._directory, name) for name in inputs}
+        return sorted(paths | {slot.resolve(name, self._directory) for name in inputs}), outputs
+
+
+def _files(directory: str) -> Iterable[str]:
+    """Logical names of the job's files in the slot; the client's own are not the job's."""
+    for folder, folders, names in os.walk(directory):
+        if folder == directory and WORK in folders:
+            folders.remove(WORK)
+        for name in names:
+            if name not in _CLIENTS_OWN and not name.startswith(_CLIENTS_PREFIXES):
+                yield os.path.relpath(os.path.join(folder, name), directory)
+
+
+def confine(policy: Policy, directory: str, outputs: Iterable[str]) -> Confinement:
+    """The confinement of a task; on systems without one it is refused rather than pretended."""
+    if sys.platform == "win32":
+        raise SandboxUnavailableError("there is no sandbox for Windows yet")
+    return Confinement(policy, directory, outputs)
