@@ -307,7 +307,7 @@ class _Control:
         for attempt in attempts:
             if attempt[11] == canonical:
                 result = lifecycle.Result(canonical, attempt[0])
-                files = self.service.pipeline.result_files(self.reader, result, {})
+                files = self.service.pipeline.result_files(self.reader, result)
                 outputs = {open_name: blobs.add(path.read_bytes()) for open_name, path in files.paths.items()}
         return {
             "seq": seq,

@@ -10,16 +10,16 @@ from pathlib import Path
 __all__ = ["sync", "write_new"]
 
 
-def sync(paths: Iterable[Path]) -> None:
+def sync(paths: Iterable[str | Path]) -> None:
     """Bring these files and the folders that name them to disk; each folder once."""
-    files = dict.fromkeys(paths)
+    files = dict.fromkeys(map(str, paths))
     for path in files:
         _fsync(path)
-    for folder in dict.fromkeys(path.parent for path in files):
+    for folder in dict.fromkeys(map(os.path.dirname, files)):
         _fsync(folder)
 
 
-def _fsync(path: Path) -> None:
+def _fsync(path: str) -> None:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:  # deleted in the meantime: nothing left to keep

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from sqlalchemy import bindparam, delete, select, update
@@ -63,15 +62,13 @@ class FileDeleter:
 
     def delete(self, tx: Transaction, workunits: Sequence[int], now: int) -> None:
         """Delete what is READY of these jobs."""
-        outputs: list[Path] = []
         finished: list[int] = []
         for number in workunits:
             for result, xml in tx.db.all(_READY_RESULTS, wuid=number):
-                outputs += [self.uploads.forget(output.name) for output in documents.expected_outputs(xml or "")]
+                for output in documents.expected_outputs(xml or ""):
+                    self.uploads.delete(output.name)
                 finished.append(result)
             self._inputs(tx, number, now)
-        for path in outputs:
-            path.unlink(missing_ok=True)
         tx.db.many(_RESULT_DONE, [{"number": number} for number in finished])
 
     def _inputs(self, tx: Transaction, number: int, now: int) -> None:

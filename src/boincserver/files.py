@@ -8,7 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -40,21 +40,28 @@ class FileStore:
     """A folder of files under BOINC's fan-out."""
 
     folder: Path
+    _made: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def path(self, name: str) -> Path:
         """Where this file is or would be."""
-        return self.folder / fanout(name) / name
+        return Path(self.location(name))
 
-    def place(self, name: str) -> Path:
-        """The path, in a folder that exists."""
-        path = self.path(name)
-        path.parent.mkdir(exist_ok=True)
-        return path
+    def location(self, name: str) -> str:
+        """The same as text; requests ask often enough for the difference to count."""
+        return f"{self.folder}/{fanout(name)}/{name}"
+
+    def place(self, name: str) -> str:
+        """The location, in a folder that exists."""
+        folder = fanout(name)
+        if folder not in self._made:
+            (self.folder / folder).mkdir(exist_ok=True)
+            self._made.add(folder)
+        return f"{self.folder}/{folder}/{name}"
 
     def put(self, data: bytes, suffix: str = "") -> Stored:
         """Keep these bytes under the name of their digest; on disk after `durable.sync`."""
         stored = Stored(name_of(hashlib.sha256(data).hexdigest(), suffix), len(data), hashlib.md5(data).hexdigest())
-        path = self.place(stored.name)
+        path = Path(self.place(stored.name))
         if not path.exists():
             durable.write_new(path, data)
         return stored
@@ -92,7 +99,7 @@ class Incoming:
         """Name the file by its content, bring it to disk and keep it."""
         self._file.flush()
         stored = Stored(name_of(self._sha256.hexdigest(), self._suffix), self._size, self._md5.hexdigest())
-        path = self._store.place(stored.name)
+        path = Path(self._store.place(stored.name))
         if not path.exists():
             os.fchmod(self._file.fileno(), 0o644)
             self.temporary.replace(path)

@@ -40,7 +40,11 @@ _LOAD_RESULTS: Final = (
     .order_by(result_table.c.id)
 )
 _IS_HELD: Final = select(outbox.c.seq).where(outbox.c.workunitid == bindparam("wuid"))
-_WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
+_LOAD_WORKUNIT_OF: Final = (
+    select(*(workunit_table.c[name] for name in _WORKUNIT))
+    .join(result_table, result_table.c.workunitid == workunit_table.c.id)
+    .where(result_table.c.name == bindparam("result_name"))
+)
 
 
 class Conflict(BoincServerError):
@@ -50,19 +54,20 @@ class Conflict(BoincServerError):
 def load(db: Session, workunitid: int) -> Job | None:
     """The job with this workunit id."""
     row = db.first(_LOAD_WORKUNIT, wuid=workunitid)
-    if row is None:
-        return None
-    results = tuple(Result(*values) for values in db.all(_LOAD_RESULTS, wuid=workunitid))
-    workunit = Workunit(*row)
-    # Only what was assimilated can be held.
-    held = workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunitid) is not None
-    return Job(workunit, results, held)
+    return None if row is None else _with_results(db, Workunit(*row))
 
 
 def load_of_result(db: Session, name: str) -> Job | None:
     """The job to which the result of this name belongs."""
-    workunitid = db.value(_WORKUNIT_OF, result_name=name)
-    return None if workunitid is None else load(db, workunitid)
+    row = db.first(_LOAD_WORKUNIT_OF, result_name=name)
+    return None if row is None else _with_results(db, Workunit(*row))
+
+
+def _with_results(db: Session, workunit: Workunit) -> Job:
+    results = tuple(Result(*values) for values in db.all(_LOAD_RESULTS, wuid=workunit.id))
+    # Only what was assimilated can be held.
+    held = workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunit.id) is not None
+    return Job(workunit, results, held)
 
 
 @dataclass(frozen=True)

@@ -133,8 +133,14 @@ class Job:
         return replace(self, results=tuple(changed if r.name == changed.name else r for r in self.results))
 
     def with_workunit(self, **changes: object) -> Job:
-        """The job with a changed workunit."""
+        """The job with a changed workunit; itself if nothing changes."""
+        if all(getattr(self.workunit, name) == value for name, value in changes.items()):
+            return self
         return replace(self, workunit=replace(self.workunit, **changes))  # type: ignore[arg-type]
+
+    def with_results(self, results: tuple[Result, ...]) -> Job:
+        """The job with these results; itself if they are its own."""
+        return self if results == self.results else replace(self, results=results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +326,7 @@ def _time_out(job: Job, now: int, grace: int) -> Job:
         else r
         for r in job.results
     )
-    return job if results == job.results else replace(job, results=results)
+    return job.with_results(results)
 
 
 def _error_limits(job: Job, counts: _Counts) -> Job:
@@ -362,8 +368,7 @@ def _give_up(job: Job) -> Job:
         else r
         for r in job.results
     )
-    job = replace(job, results=results)
-    return job.with_workunit(need_validate=0) if job.workunit.need_validate else job
+    return job.with_results(results).with_workunit(need_validate=0)
 
 
 def _mark_for_validation(job: Job) -> Job:
@@ -391,7 +396,7 @@ def _close(job: Job) -> Job:
         else r
         for r in job.results
     )
-    job = replace(job, results=results)
+    job = job.with_results(results)
     if job.workunit.assimilate_state == AssimilateState.INIT:
         job = job.with_workunit(assimilate_state=AssimilateState.READY)
     if job.workunit.assimilate_state == AssimilateState.DONE and not job.held:
@@ -415,7 +420,7 @@ def _mark_files(job: Job) -> Job:
         return result.outcome != Outcome.SUCCESS or result.validate_state not in undecided
 
     results = tuple(replace(r, file_delete_state=FileDeleteState.READY) if may_go(r) else r for r in job.results)
-    job = replace(job, results=results)
+    job = job.with_results(results)
     if all_checked and job.workunit.file_delete_state == FileDeleteState.INIT:
         job = job.with_workunit(file_delete_state=FileDeleteState.READY)
     return job
@@ -488,7 +493,7 @@ def settle(job: Job, now: int, *, judge: Callable[[Job], Verdict] | None = None,
         after = transition(job, now, grace=grace)
         if after.workunit.need_validate and judge is not None:
             after = apply_verdict(after, judge(after), now)
-        if after == job:
+        if after is job or after == job:
             return job
         job = after
     return job

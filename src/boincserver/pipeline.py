@@ -11,14 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from boincserver import jobs, lifecycle
 from boincserver.catalog import Catalog
+from boincserver.database import Session
 from boincserver.errors import InvalidResult
 from boincserver.feeder import Entry, Feeder
 from boincserver.jobs import Outputs
-from boincserver.lifecycle import Job, Verdict
+from boincserver.lifecycle import Job, Result, Verdict
 from boincserver.outbox import deliver
 from boincserver.protocol import documents
 from boincserver.protocol.text import fields, sections
@@ -28,6 +29,8 @@ from boincserver.validator import ResultFiles, Validator, find_validator, judge
 from boincserver.writer import Transaction
 
 __all__ = ["Followers", "Pipeline"]
+
+_DOCUMENTS: Final = ("xml_doc_in", "xml_doc_out", "stderr_out")
 
 
 class Followers(Protocol):
@@ -76,13 +79,17 @@ class Pipeline:
         after: Job,
         now: int,
         extra: Mapping[str, Mapping[str, Any]] | None = None,
+        templates: Mapping[str, str] | None = None,
     ) -> Job:
-        """Draw all conclusions from an event that made `after` of `before`, and write them down."""
+        """Draw all conclusions from an event that made `after` of `before`, and write them down.
+
+        `extra` are further columns of results, `templates` the `xml_doc_in` of results where that is at hand.
+        """
         validator = self.validator(after.workunit.appid)
         on_the_spot = getattr(validator, "from_digests", False)
 
         def by_digests(job: Job) -> Verdict:
-            return self._judge(tx, job, validator, extra or {})
+            return self._judge(tx, job, validator, extra or {}, templates or {})
 
         job = lifecycle.settle(after, now, judge=by_digests if on_the_spot else None, grace=self.grace)
         if job.workunit.assimilate_state == AssimilateState.READY:
@@ -92,6 +99,11 @@ class Pipeline:
         job = jobs.save(tx.db, before, job, now, outputs=self.outputs, extra=extra)
         self._tell(tx, before, job)
         return job
+
+    def note(self, tx: Transaction, before: Job, after: Job, now: int) -> None:
+        """Write down an event from which nothing follows, such as that a copy was sent."""
+        jobs.save(tx.db, before, after, now, outputs=self.outputs)
+        self._tell(tx, before, after)
 
     def _assimilate(self, tx: Transaction, job: Job, now: int) -> Job:
         """Hand the outcome over, if that is done within this transaction."""
@@ -105,28 +117,45 @@ class Pipeline:
             tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
         return lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.grace)
 
-    def _judge(self, tx: Transaction, job: Job, validator: Validator[Any], extra: Mapping[str, Any]) -> Verdict:
+    def _judge(
+        self,
+        tx: Transaction,
+        job: Job,
+        validator: Validator[Any],
+        extra: Mapping[str, Mapping[str, Any]],
+        templates: Mapping[str, str],
+    ) -> Verdict:
         candidates = lifecycle.viable(job)
         values: dict[int, Any] = {}
         for result in candidates:
             try:
-                values[result.id] = validator.load(self.result_files(tx.db, result, extra.get(result.name, {})))
+                if result.name in templates:
+                    columns = {"xml_doc_in": templates[result.name], **extra.get(result.name, {})}
+                else:
+                    columns = dict(self._documents(tx.db, result))
+                values[result.id] = validator.load(self._result_files(result, columns))
             except InvalidResult as error:
                 values[result.id] = error
         workunit = job.workunit
         return judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
 
-    def result_files(self, db: Any, result: lifecycle.Result, extra: Mapping[str, Any]) -> ResultFiles:
-        """The outputs of a result; `extra` has columns that are not written yet."""
-        row = db.get(result_table, ("xml_doc_in", "xml_doc_out", "stderr_out"), id=result.id)
-        xml_in, xml_out, stderr = row or ("", "", "")
-        uploaded = output_digests(extra.get("xml_doc_out", xml_out) or "")
-        expected = [output for output in documents.expected_outputs(xml_in or "") if output.name in uploaded]
+    def result_files(self, db: Session, result: Result) -> ResultFiles:
+        """The outputs of a result that was reported."""
+        return self._result_files(result, self._documents(db, result))
+
+    def _documents(self, db: Session, result: Result) -> Mapping[str, Any]:
+        row = db.get(result_table, _DOCUMENTS, id=result.id)
+        return dict(zip(_DOCUMENTS, row, strict=True)) if row else {}
+
+    def _result_files(self, result: Result, columns: Mapping[str, Any]) -> ResultFiles:
+        uploaded = output_digests(columns.get("xml_doc_out") or "")
+        expected = documents.expected_outputs(columns.get("xml_doc_in") or "")
+        here = [output for output in expected if output.name in uploaded]
         return ResultFiles(
             result.name,
-            {output.open_name: self.files_of(output.name) for output in expected},
-            {output.open_name: uploaded[output.name] for output in expected},
-            extra.get("stderr_out", stderr) or "",
+            {output.open_name: self.files_of(output.name) for output in here},
+            {output.open_name: uploaded[output.name] for output in here},
+            columns.get("stderr_out") or "",
             result.hostid,
         )
 

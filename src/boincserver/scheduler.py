@@ -51,6 +51,11 @@ _FATE: Final = (
 _SEEN_TRICKLE: Final = select(msg_from_host.c.id).where(
     msg_from_host.c.hostid == bindparam("hostid"), msg_from_host.c.xml == bindparam("xml")
 )
+_DOCUMENTS: Final = (
+    select(result_table.c.xml_doc_in, workunit_table.c.xml_doc)
+    .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
+    .where(result_table.c.id == bindparam("number"))
+)
 _FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.xml).where(
     msg_to_host.c.hostid == bindparam("hostid"), msg_to_host.c.handled == 0
 )
@@ -169,13 +174,15 @@ class _Exchange:
         result = job.result(reported.name) if job else None
         if job is None or result is None or not lifecycle.may_be_reported(result) or result.userid != self.user.id:
             return
+        row = self.db.get(result_table, ("xml_doc_in",), id=result.id)
+        template = (row[0] if row else "") or ""
         report = Report(
             client_state=reported.state,
             exit_status=reported.exit_status,
             cpu_time=reported.cpu_time,
             elapsed_time=reported.elapsed_time,
             app_version_num=reported.version_num,
-            usable=self._outputs_are_here(result.id, reported),
+            usable=self._outputs_are_here(template, reported),
         )
         extra = {
             "stderr_out": reported.stderr[:_MAX_DOCUMENT],
@@ -185,14 +192,13 @@ class _Exchange:
             "peak_disk_usage": reported.peak_disk_usage,
         }
         after = lifecycle.report(job, reported.name, report, self.now)
-        self.pipeline.follow(self.tx, job, after, self.now, {reported.name: extra})
+        self.pipeline.follow(self.tx, job, after, self.now, {reported.name: extra}, {reported.name: template})
 
-    def _outputs_are_here(self, number: int, reported: ReportedResult) -> bool:
+    def _outputs_are_here(self, template: str, reported: ReportedResult) -> bool:
         """Every output arrived as the client describes it; those are brought to disk with this transaction."""
         # A client whose upload was refused for good still reports its job as a success.
         described = {file.name: file for file in reported.files if not file.error}
-        row = self.db.get(result_table, ("xml_doc_in",), id=number)
-        for expected in documents.expected_outputs(row[0] if row else ""):
+        for expected in documents.expected_outputs(template):
             file = described.get(expected.name)
             if file is None:
                 if expected.optional:
@@ -201,7 +207,7 @@ class _Exchange:
             arrived = self.scheduler.uploads.arrived(expected.name)
             if arrived is None or arrived.nbytes != file.nbytes or (file.md5 and arrived.md5 != file.md5):
                 return False
-            self.tx.sync.append(self.scheduler.uploads.store.path(expected.name))
+            self.tx.sync.append(self.scheduler.uploads.store.location(expected.name))
         return True
 
     def _trickles(self) -> None:
@@ -308,7 +314,7 @@ class _Exchange:
         after = self._sent(job, entry.name, version)
         self.pipeline.feeder.take(entry)
         self.tx.on_rollback(lambda: self.pipeline.feeder.put_back(entry))
-        self.pipeline.follow(self.tx, job, after, self.now)
+        self.pipeline.note(self.tx, job, after, self.now)
         self._pack(after, entry.name, version)
         return True
 
@@ -326,14 +332,14 @@ class _Exchange:
         workunit = job.workunit
         result = job.result(name)
         assert result is not None
-        wu_row = self.db.get(workunit_table, ("xml_doc",), id=workunit.id)
-        result_row = self.db.get(result_table, ("xml_doc_in",), id=result.id)
+        row = self.db.first(_DOCUMENTS, number=result.id)
+        assert row is not None
         self.jobs.append(
             JobToSend(
                 result_name=name,
-                result_xml=result_row[0] if result_row else "",
+                result_xml=row[0],
                 workunit_name=workunit.name,
-                workunit_xml=wu_row[0] if wu_row else "",
+                workunit_xml=row[1],
                 app_name=self._app_name(workunit.appid),
                 version_num=version.version_num,
                 platform=version.platform,

@@ -105,6 +105,7 @@ def _config(app: object) -> uvicorn.Config:
         lifespan="off",
         http="httptools",
         server_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,
         backlog=1024,
     )

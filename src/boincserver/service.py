@@ -222,7 +222,7 @@ class Service:
         values: dict[int, Any] = {}
         for result in lifecycle.viable(job):
             try:
-                values[result.id] = validator.load(self.pipeline.result_files(self.database.reader(), result, {}))
+                values[result.id] = validator.load(self.pipeline.result_files(self.database.reader(), result))
             except InvalidResult as error:
                 values[result.id] = error
         workunit = job.workunit
@@ -238,7 +238,7 @@ class Service:
                 return
             app = self.catalog.apps[job.workunit.appid]
             canonical = next((r for r in job.results if r.id == job.workunit.canonical_resultid), None)
-            files = self.pipeline.result_files(db, canonical, {}) if canonical else None
+            files = self.pipeline.result_files(db, canonical) if canonical else None
             mask = ErrorMask(job.workunit.error_mask)
             if app.assimilator not in self._assimilators:
                 self._assimilators[app.assimilator] = find_assimilator(app.assimilator)

@@ -15,7 +15,7 @@ from boincserver.catalog import App
 from boincserver.database import Session, insert_into
 from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
 from boincserver.feeder import Entry
-from boincserver.files import FileStore, Stored
+from boincserver.files import FileStore, Stored, fanout
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
 from boincserver.protocol import documents
@@ -219,7 +219,7 @@ class Submitter:
 
     def url_of(self, name: str) -> str:
         """Where clients download this file."""
-        return f"{self.project.config.url}download/{self.downloads.path(name).parent.name}/{name}"
+        return f"{self.project.config.url}download/{fanout(name)}/{name}"
 
     # --- batches and jobs -------------------------------------------------------------------------------------------
 

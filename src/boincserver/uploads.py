@@ -89,22 +89,24 @@ class Uploads:
 
     def _size(self, name: str) -> int:
         try:
-            return self.store.path(name).stat().st_size
+            return os.stat(self.store.location(name)).st_size  # noqa: PTH116
         except FileNotFoundError:
             return 0
 
     async def _receive(self, header: upload.UploadHeader, first: bytes, body: AsyncIterator[bytes]) -> bytes:
         path = self.store.place(header.name)
-        if header.offset > self._size(header.name):
+        if header.offset and header.offset > self._size(header.name):
             return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
         if header.offset:
             log.info("upload of %s goes on at byte %d", header.name, header.offset)
         self._arrived.pop(header.name, None)
         token = self._writing[header.name] = object()
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        beginning = 0 if header.offset else os.O_TRUNC
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | beginning, 0o644)
         try:
-            os.ftruncate(descriptor, header.offset)
-            os.lseek(descriptor, header.offset, os.SEEK_SET)
+            if header.offset:
+                os.ftruncate(descriptor, header.offset)
+                os.lseek(descriptor, header.offset, os.SEEK_SET)
             md5, size = hashlib.md5(), header.offset
             chunk = first
             while True:
@@ -126,9 +128,9 @@ class Uploads:
             os.close(descriptor)
             if self._writing.get(header.name) is token:
                 del self._writing[header.name]
-        digest = md5.hexdigest() if header.offset == 0 else digest_file(path, "md5")
+        digest = md5.hexdigest() if header.offset == 0 else digest_file(Path(path), "md5")
         if header.md5 and digest != header.md5:
-            path.unlink(missing_ok=True)
+            Path(path).unlink(missing_ok=True)
             return upload.format_reply(upload.TRANSIENT, "the file arrived damaged")
         self._remember(header.name, Arrived(size, digest))
         return upload.format_reply(0)
@@ -157,10 +159,13 @@ class Uploads:
         """True for a name that this project gave."""
         return self._outputs.result_of(name) is not None
 
-    def forget(self, name: str) -> Path:
-        """The file is about to be deleted; returns its path."""
+    def delete(self, name: str) -> None:
+        """The file is not needed any more."""
         self._arrived.pop(name, None)
-        return self.store.path(name)
+        try:
+            os.unlink(self.store.location(name))  # noqa: PTH108
+        except FileNotFoundError:
+            pass
 
 
 def _write(descriptor: int, data: bytes) -> int:

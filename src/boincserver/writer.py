@@ -40,7 +40,7 @@ class Transaction:
 
     def __init__(self, session: Session) -> None:
         self.db = session
-        self.sync: list[Path] = []
+        self.sync: list[str | Path] = []
         self._committed: list[Callable[[], object]] = []
         self._rolled_back: list[Callable[[], object]] = []
 
