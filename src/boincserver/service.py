@@ -101,7 +101,7 @@ class Service:
             self._task.cancel()
             await asyncio.wait([self._task])
         await asyncio.to_thread(self._validating.shutdown, cancel_futures=True)
-        await asyncio.to_thread(self.writer.close)
+        await self.writer.close()
         self.database.close()
 
     def _resume(self, tx: Transaction) -> None:

@@ -1,23 +1,26 @@
-"""The one thread that changes the database, and the group commit that lets many requests share one sync to disk.
+"""The one place that changes the database, and the group commit that lets many requests share one sync to disk.
 
     request ──┐
-    request ──┼─> queue ──> BEGIN │ op │ op │ op │ sync files │ COMMIT ──> every caller gets its reply
-    upload  ──┘                    (each in a savepoint of its own)
+    request ──┼─> queue ──> BEGIN │ op │ op │ op │ ══> sync files, COMMIT ──> every caller gets its reply
+    upload  ──┘              on the event loop's thread    on a thread of its own
 
 While one group is being synced the next one gathers, so groups grow with the load by themselves and an idle server
-answers at once. Nobody is answered before the commit that holds his change. All changes run on one thread, one after
-the other: inside a process there are no races to think about, and state in memory changes with `on_commit`.
+answers at once. Nobody is answered before the commit that holds his change. Changes run one after the other: inside a
+process there are no races to think about, and state in memory changes with `on_commit`.
+
+Operations run on the event loop's own thread, since two threads that both work would spend a good part of their time on
+handing the interpreter's lock to each other; only what waits for the disk is done elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import queue
-import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
@@ -45,7 +48,7 @@ class Transaction:
         self._rolled_back: list[Callable[[], object]] = []
 
     def on_commit(self, action: Callable[[], object]) -> None:
-        """Call this in the writer thread as soon as the change is durable."""
+        """Call this, on the event loop, as soon as the change is durable."""
         self._committed.append(action)
 
     def on_rollback(self, action: Callable[[], object]) -> None:
@@ -69,23 +72,15 @@ def _call_all(actions: list[Callable[[], object]]) -> None:
             log.exception("an action after a transaction failed: %r", action)
 
 
+@dataclass(slots=True, eq=False)
 class _Work(Generic[T]):
     """An operation that waits for its turn, and the future of its caller."""
 
-    __slots__ = ("error", "future", "loop", "operation", "transaction", "value")
-
-    def __init__(
-        self,
-        operation: Callable[[Transaction], T],
-        future: Future[T] | asyncio.Future[T],
-        loop: asyncio.AbstractEventLoop | None,
-    ) -> None:
-        self.operation = operation
-        self.future = future
-        self.loop = loop
-        self.transaction: Transaction
-        self.value: T | None = None
-        self.error: BaseException | None = None
+    operation: Callable[[Transaction], T]
+    future: Future[T] | asyncio.Future[T]
+    transaction: Transaction | None = None
+    value: T | None = None
+    error: Exception | None = None
 
     def resolve(self) -> None:
         if self.future.done():
@@ -97,136 +92,126 @@ class _Work(Generic[T]):
 
 
 class Writer:
-    """Runs operations in groups, each group in one durable transaction."""
+    """Runs operations in groups, each group in one durable transaction. Made and closed on one event loop."""
 
     def __init__(self, database: Database) -> None:
         self._session = database.session()
         self._begin = "BEGIN IMMEDIATE" if database.is_sqlite else "START TRANSACTION"
-        self._queue: queue.SimpleQueue[_Work[Any] | None] = queue.SimpleQueue()
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[_Work[Any]] = deque()
+        self._busy = False
         self._closed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._disk = ThreadPoolExecutor(1, "boincserver-commit")
         self.commits = 0
         self.operations = 0
-        self._thread = threading.Thread(target=self._serve, name="boincserver-writer")
-        self._thread.start()
-
-    def call(self, operation: Callable[[Transaction], T]) -> T:
-        """Run from any thread but the event loop's; returns when the change is durable."""
-        future: Future[T] = Future()
-        self._put(_Work(operation, future, None))
-        return future.result()
 
     async def run(self, operation: Callable[[Transaction], T]) -> T:
         """Run from the event loop; resumes when the change is durable."""
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
-        self._put(_Work(operation, future, loop))
+        future: asyncio.Future[T] = self._loop.create_future()
+        self._put(_Work(operation, future))
         return await future
 
+    def call(self, operation: Callable[[Transaction], T]) -> T:
+        """Run from any other thread; returns when the change is durable."""
+        future: Future[T] = Future()
+        self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
+        return future.result()
+
     def post(self, operation: Callable[[Transaction], object]) -> None:
-        """Run some time soon; nobody waits, and a failure is logged."""
+        """Run some time soon, from any thread; nobody waits, and a failure is logged."""
         future: Future[object] = Future()
         future.add_done_callback(_log_failure)
-        self._put(_Work(operation, future, None))
+        self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
+
+    async def close(self) -> None:
+        """Finish what is queued and stop."""
+        self._closed = True
+        await self._idle.wait()
+        self._disk.shutdown()
 
     def _put(self, work: _Work[Any]) -> None:
         if self._closed:
-            raise RuntimeError("the writer is closed")
-        self._queue.put(work)
+            work.error = RuntimeError("the server is stopping")
+            work.resolve()
+            return
+        self._waiting.append(work)
+        if not self._busy:
+            # Not at once: requests that arrived together share a commit.
+            self._busy = True
+            self._idle.clear()
+            self._loop.call_soon(self._group)
 
-    def close(self) -> None:
-        """Finish what is queued and stop."""
-        if not self._closed:
-            self._closed = True
-            self._queue.put(None)
-            self._thread.join()
-
-    def _serve(self) -> None:
-        waiting: list[_Work[Any]] = []
-        running = True
-        while running or waiting:
-            if not waiting:
-                waiting = [item] if (item := self._queue.get()) else []
-                running = bool(waiting)
-            while not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    running = False
-                else:
-                    waiting.append(item)
-            if waiting:
-                done = self._group(waiting)
-                waiting = waiting[done:]
-
-    def _group(self, waiting: list[_Work[Any]]) -> int:
-        """Commit as many of these as fit into one slice; returns how many."""
-        session = self._session
-        done = 0
+    def _group(self) -> None:
+        """Run as many operations as fit into one slice, then have them brought to disk."""
+        group: list[_Work[Any]] = []
         try:
-            session.script(self._begin)
+            self._session.script(self._begin)
             until = time.monotonic() + SLICE
-            for work in waiting:
-                done += 1
-                self._operate(work)
-                if time.monotonic() > until:
-                    break
-            group = waiting[:done]
-            durable.sync([path for work in group if work.error is None for path in work.transaction.sync])
-            session.script("COMMIT")
+            while self._waiting and time.monotonic() < until:
+                group.append(self._waiting.popleft())
+                self._operate(group[-1])
         except Exception as error:
-            log.exception("a commit failed; %d operations are refused", max(done, 1))
-            group = waiting[: max(done, 1)]
-            self._undo(group, error)
-        else:
-            self.commits += 1
-            self.operations += done
-            for work in group:
-                if work.error is None:
-                    work.transaction.committed()
-        _resolve(group)
-        return len(group)
+            log.exception("the database refuses a transaction")
+            group = group or [self._waiting.popleft()]
+            self._finish(group, error)
+            return
+        paths = [path for work in group if work.transaction is not None for path in work.transaction.sync]
+        self._disk.submit(self._commit, group, paths)
 
     def _operate(self, work: _Work[Any]) -> None:
         session = self._session
-        transaction = work.transaction = Transaction(session)
+        transaction = Transaction(session)
         session.script("SAVEPOINT operation")
         try:
             work.value = work.operation(transaction)
+            work.transaction = transaction
         except Exception as error:  # noqa: BLE001 - the caller gets it
             work.error = error
             session.script("ROLLBACK TO SAVEPOINT operation")
             transaction.rolled_back()
         session.script("RELEASE SAVEPOINT operation")
 
-    def _undo(self, group: list[_Work[Any]], error: Exception) -> None:
+    def _commit(self, group: list[_Work[Any]], paths: list[str | Path]) -> None:
+        """In the thread that waits for the disk."""
+        failure: Exception | None = None
+        try:
+            durable.sync(paths)
+            self._session.script("COMMIT")
+        except Exception as error:
+            log.exception("a commit failed; %d operations are refused", len(group))
+            failure = error
+        self._loop.call_soon_threadsafe(self._finish, group, failure)
+
+    def _finish(self, group: list[_Work[Any]], failure: Exception | None) -> None:
+        """Back on the loop: tell everybody, and go on with what came meanwhile."""
+        if failure is not None:
+            self._undo(group, failure)
+        else:
+            self.commits += 1
+            self.operations += len(group)
+            for work in group:
+                if work.transaction is not None:
+                    work.transaction.committed()
+        for work in group:
+            work.resolve()
+        if self._waiting:
+            self._loop.call_soon(self._group)
+        else:
+            self._busy = False
+            self._idle.set()
+
+    def _undo(self, group: list[_Work[Any]], failure: Exception) -> None:
         try:
             self._session.script("ROLLBACK")
         except Exception:
             log.debug("there was no transaction to roll back", exc_info=True)
         for work in reversed(group):
             if work.error is None:
-                work.error = error
-                if hasattr(work, "transaction"):
+                work.error = failure
+                if work.transaction is not None:
                     work.transaction.rolled_back()
-
-
-def _resolve(group: list[_Work[Any]]) -> None:
-    """Wake every caller, each event loop once."""
-    loops: dict[asyncio.AbstractEventLoop, list[_Work[Any]]] = {}
-    for work in group:
-        if work.loop is None:
-            work.resolve()
-        else:
-            loops.setdefault(work.loop, []).append(work)
-    for loop, works in loops.items():
-        try:
-            loop.call_soon_threadsafe(_resolve_all, works)
-        except RuntimeError:  # the loop is closed: nobody waits any more
-            log.debug("replies without a reader: %d", len(works))
-
-
-def _resolve_all(works: list[_Work[Any]]) -> None:
-    for work in works:
-        work.resolve()
 
 
 def _log_failure(future: Future[object]) -> None:
