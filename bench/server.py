@@ -86,7 +86,8 @@ def load(per_request: int, scratch: Path) -> None:
         cost = 1000 * cpu / max(jobs, 1)
         print(
             f"  server CPU per job   {cost:8.2f} ms   ({OFFICIAL[per_request] / cost:.1f} times below the official "
-            f"server's {OFFICIAL[per_request]}; aim {TARGET[per_request]}); {cost / 1000 / calibration():.5f} calibrations"
+            f"server's {OFFICIAL[per_request]}; aim {TARGET[per_request]}); "
+            f"{cost / 1000 / calibration():.5f} calibrations"
         )
         print(
             f"  latency p50/p99      scheduler {summary['scheduler_p50_ms']:.0f}/{summary['scheduler_p99_ms']:.0f} ms, "

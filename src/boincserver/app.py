@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from boincserver import accounts, urls
 from boincserver.errors import AccountError
@@ -32,20 +33,46 @@ _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
-def make_app(service: Service) -> Starlette:
+def make_app(service: Service) -> ASGIApp:
     """The application of a running project, at the path of its URL."""
     web = _Web(service)
+    prefix = urls.path_of(service.project.config.url)
     routes = [
         Route("/", web.master_page),
         Route("/get_project_config.php", web.project_config),
         Route("/lookup_account.php", web.lookup_account),
         Route("/create_account.php", web.create_account),
-        Route("/scheduler", web.scheduler, methods=["POST"]),
-        Route("/file_upload_handler", web.upload, methods=["POST"]),
+        Route("/scheduler", _wrong_method),
+        Route("/file_upload_handler", _wrong_method),
         Route("/download/{folder}/{name}", web.download),
     ]
-    prefix = urls.path_of(service.project.config.url)
-    return Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
+    rest = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
+    return _Front(rest, {f"{prefix}/scheduler": web.scheduler, f"{prefix}/file_upload_handler": web.upload})
+
+
+async def _wrong_method(_request: Request) -> Response:
+    return PlainTextResponse("BOINC clients POST here", status_code=405)
+
+
+class _Front:
+    """Hands the two calls that make up nearly all traffic straight to their handlers, the rest to Starlette."""
+
+    def __init__(self, rest: ASGIApp, hot: Mapping[str, Callable[[Request], Awaitable[Response]]]) -> None:
+        self._rest = rest
+        self._hot = hot
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler = self._hot.get(scope["path"]) if scope["type"] == "http" and scope["method"] == "POST" else None
+        if handler is None:
+            await self._rest(scope, receive, send)
+            return
+        try:
+            response = await handler(Request(scope, receive))
+        except Exception:
+            # Such as a full disk or a database that is gone: the client tries again later, with everything it had.
+            log.exception("%s failed", scope["path"])
+            response = PlainTextResponse("the server has a problem; try again later", status_code=503)
+        await response(scope, receive, send)
 
 
 class _Web:
@@ -127,7 +154,7 @@ class _Web:
 
     async def scheduler(self, request: Request) -> Response:
         try:
-            body = await _read(request, _MAX_REQUEST)
+            body = await _read(request.receive, _MAX_REQUEST)
         except (TimeoutError, ClientDisconnect):
             return PlainTextResponse("the request did not arrive", status_code=408)
         except _TooLargeError:
@@ -163,7 +190,7 @@ class _Web:
 
     async def upload(self, request: Request) -> Response:
         try:
-            reply = await self.service.uploads.handle(_chunks(request))
+            reply = await self.service.uploads.handle(_chunks(request.receive))
         except (TimeoutError, ClientDisconnect):
             reply = upload.format_reply(upload.TRANSIENT, "the connection was lost")
         return Response(reply, media_type=_TEXT)
@@ -182,23 +209,23 @@ class _TooLargeError(Exception):
     """A body is longer than it may be."""
 
 
-async def _chunks(request: Request) -> AsyncIterator[bytes]:
+async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
     """A body as it comes; TimeoutError when nothing comes for too long."""
-    stream = aiter(request.stream())
-    while True:
-        try:
-            async with asyncio.timeout(_STALL):
-                chunk = await anext(stream)
-        except StopAsyncIteration:
-            return
-        if chunk:
+    more = True
+    while more:
+        async with asyncio.timeout(_STALL):
+            message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        if chunk := message.get("body", b""):
             yield chunk
 
 
-async def _read(request: Request, limit: int) -> bytes:
+async def _read(receive: Receive, limit: int) -> bytes:
     parts: list[bytes] = []
     size = 0
-    async for chunk in _chunks(request):
+    async for chunk in _chunks(receive):
         size += len(chunk)
         if size > limit:
             raise _TooLargeError
