@@ -211,12 +211,36 @@ def uneven() -> None:
         compare("uneven tasks, 1 ms to 1 s, long ones last", runs, len(naps), "tasks", "chunks of one", 3)
 
 
+def durable() -> None:
+    """Recorded tasks per second: SQLite with synchronous=FULL, and each result on disk before its future resolves."""
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["PYMW_HOME"] = home
+        with Master("local", max_workers=WORKERS, run="bench") as master, Master("local", max_workers=WORKERS) as plain:
+            numbers = iter(range(10**9))
+            runs: dict[str, Callable[[], object]] = {
+                "map, no journal": lambda: list(plain.map(nothing, range(20_000))),
+                "map, recorded": lambda: list(master.map(nothing, [next(numbers) for _ in range(20_000)])),
+            }
+            compare(
+                "map of 20 000 new tasks in a named run (synchronous=FULL)", runs, 20_000, "tasks", "map, no journal", 3
+            )
+            runs = {
+                "submits, no journal": lambda: [f.result() for f in [plain.submit(nothing, i) for i in range(2000)]],
+                "submits, recorded": lambda: [
+                    f.result() for f in [master.submit(nothing, next(numbers)) for _ in range(2000)]
+                ],
+            }
+            compare("2 000 submits in a named run", runs, 2000, "tasks", "submits, no journal", 3)
+        del os.environ["PYMW_HOME"]
+
+
 def main() -> None:
     """All of it; PYMW_BENCH_PEERS names other peers than those that start quickly."""
     chosen = os.environ.get("PYMW_BENCH_PEERS", "multiprocessing.Pool,loky,joblib,mpire").split(",")
     startup()
     memory()
     uneven()
+    durable()
     with peers([name for name in OTHERS if name in chosen or chosen == ["all"]]) as found:
         fast = [peer for peer in found if peer.name in ("pymw", "multiprocessing.Pool", "joblib", "mpire")]
         ints = range(100_000)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from pymw.master import Master
+    from pymw.run import RunView, open_run
     from pymw.scripting import arguments
     from pymw.task import TaskFuture, TaskOptions, TaskState
     from pymw.worker import checkpoint, log, progress
@@ -44,6 +45,7 @@ HOME = {
     ),
     "pymw.master": ("Master",),
     "pymw.scripting": ("arguments",),
+    "pymw.run": ("RunView", "open_run"),
     "pymw.task": ("TaskFuture", "TaskOptions", "TaskState"),
     "pymw.worker": ("checkpoint", "log", "progress"),
 }
@@ -60,6 +62,7 @@ __all__ = [
     "RunBusy",
     "RunError",
     "RunNotFound",
+    "RunView",
     "TaskError",
     "TaskFuture",
     "TaskOptions",
@@ -73,6 +76,7 @@ __all__ = [
     "as_completed",
     "checkpoint",
     "log",
+    "open_run",
     "progress",
     "wait",
 ]

@@ -9,7 +9,7 @@ import platform
 import runpy
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,9 @@ examples:
   pymw run pi.py --backend local                    run a script, its masters on this machine
   pymw run pi.py --backend boinc:~/pi-project -- --tasks 800
                                                     the same script on volunteers' computers
+  pymw runs                                         the named runs, and how far each is
+  pymw show pi-2026                                 the tasks of one
+  pymw export pi-2026                               their results, one JSON object a line
   pymw doctor                                       is everything in place here?
 """
 
@@ -71,6 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     backends.add_argument("--json", action="store_true", help="as JSON")
     backends.set_defaults(command=_backends)
 
+    runs = commands.add_parser("runs", help="list the named runs")
+    runs.add_argument("--json", action="store_true", help="as JSON")
+    runs.set_defaults(command=_runs)
+
+    show = commands.add_parser("show", help="tell about a run")
+    show.add_argument("run", help="its name")
+    show.add_argument("--failed", action="store_true", help="also what each failed task raised")
+    show.add_argument("--json", action="store_true", help="as JSON")
+    show.set_defaults(command=_show)
+
+    export = commands.add_parser("export", help="print the results of a run, one JSON object a line")
+    export.add_argument("run", help="its name")
+    export.set_defaults(command=_export)
+
+    forget = commands.add_parser("forget", help="delete a run with all its results")
+    forget.add_argument("run", help="its name")
+    forget.set_defaults(command=_forget)
+
     doctor = commands.add_parser("doctor", help="check that tasks can run here")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(command=_doctor)
@@ -98,6 +119,70 @@ def _backends(given: argparse.Namespace) -> int:
     width = max(map(len, known))
     for name, about in known.items():
         print(f"{name:{width}}  {about}")
+    return 0
+
+
+def _runs(given: argparse.Namespace) -> int:
+    from pymw.journal import home, runs
+    from pymw.run import open_run
+
+    told = {}
+    for name in runs():
+        with open_run(name) as view:
+            told[name] = view.counts()
+    if given.json:
+        print(json.dumps(told))
+    elif not told:
+        print(f'no runs in {home()}; Master(..., run="a name") makes one')
+    else:
+        for name, counts in told.items():
+            print(f"{name}: {_in_words(counts)}")
+    return 0
+
+
+def _show(given: argparse.Namespace) -> int:
+    from pymw.journal import Recorded
+    from pymw.run import open_run
+
+    with open_run(given.run) as view:
+        counts, functions = view.counts(), view.functions()
+        failed = [record for record in view.records() if record.state is Recorded.FAILED] if given.failed else []
+        errors = {record.number: repr(view.future(record).exception()) for record in failed}
+    if given.json:
+        print(json.dumps({"run": given.run, "tasks": counts, "functions": functions, "errors": errors}))
+        return 0
+    print(f"{given.run}: {_in_words(counts)}")
+    for function, tasks in functions.items():
+        print(f"  {function}: {tasks} tasks")
+    for number, error in errors.items():
+        print(f"  task {number}: {error}")
+    return 0
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    told = f"{counts['returned']} of {sum(counts.values())} tasks done"
+    return told + (f", {counts['failed']} failed" if counts["failed"] else "")
+
+
+def _export(given: argparse.Namespace) -> int:
+    from pymw.journal import Recorded
+    from pymw.run import open_run
+
+    with open_run(given.run) as view:
+        for record in view.records():
+            line: dict[str, Any] = {"task": record.number, "function": record.function, "key": record.key}
+            if record.state is Recorded.RETURNED:
+                line["value"] = view.future(record).result()
+            elif record.state is Recorded.FAILED:
+                line["error"] = repr(view.future(record).exception())
+            print(json.dumps(line, default=repr))
+    return 0
+
+
+def _forget(given: argparse.Namespace) -> int:
+    from pymw.journal import forget
+
+    print(f"forgotten: {given.run}, {forget(given.run)} tasks")
     return 0
 
 

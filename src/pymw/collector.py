@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from pymw.backends.protocol import Broken, Call, Event
+
+if TYPE_CHECKING:
+    from pymw.run import Run
 
 __all__ = ["Intake"]
 
@@ -13,7 +17,8 @@ __all__ = ["Intake"]
 class Intake:
     """The Collector that a master gives to its backend; it knows which calls are not over."""
 
-    def __init__(self) -> None:
+    def __init__(self, run: Run | None = None) -> None:
+        self._run = run
         self._open: dict[Call, None] = {}
         self._changed = threading.Condition()
         self._then: Callable[[], None] | None = None
@@ -25,6 +30,8 @@ class Intake:
     def dismiss(self, call: Call) -> None:
         """The call is over, by its receiver's word; more than once does no harm."""
         self._open.pop(call, None)
+        if self._run is not None:
+            self._run.forget(call)
         if not self._open:
             with self._changed:
                 self._changed.notify_all()
@@ -43,6 +50,8 @@ class Intake:
 
     def deliver(self, events: Sequence[Event]) -> None:
         """As Collector says."""
+        if self._run is not None:
+            self._run.record(events)
         for event in events:
             if isinstance(event, Broken):
                 for call in list(self._open):

@@ -30,6 +30,7 @@ class Gathering:
         self._next = 0
         self._fractions: dict[int, float] = {}
         self._broken: BaseException | None = None
+        self._read = True
         self.abandoned = False
         self.home = 0
         self.sent = 0
@@ -60,9 +61,10 @@ class Gathering:
 
     def _keep(self, index: int, values: Any) -> None:
         with self._changed:
-            self._stretches[index] = values
-            if not self._ordered:
-                self._arrivals.append(index)
+            if self._read:
+                self._stretches[index] = values
+                if not self._ordered:
+                    self._arrivals.append(index)
             self.home += len(values)
             if self._fractions:
                 for one in range(index, index + len(values)):
@@ -128,6 +130,14 @@ class Gathering:
                 if left is not None and left <= 0:
                     raise TimeoutError(f"result {self._next} did not come in time")
                 self._changed.wait(left)
+
+    def stop_reading(self) -> None:
+        """What is under way goes on, but nobody reads what comes of it."""
+        with self._changed:
+            self._read = False
+            self._stretches.clear()
+            self._arrivals.clear()
+        self.count(0, complete=True)
 
     def abandon(self) -> None:
         """Nobody will read any more."""

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError, Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pymw import worker
 from pymw.backends import open_backend
@@ -24,6 +24,9 @@ from pymw.mapping import Gathering, OnError, read
 from pymw.retrying import Retrying
 from pymw.status import MasterStatus
 from pymw.task import TaskFuture, TaskOptions
+
+if TYPE_CHECKING:
+    from pymw.run import Run
 
 __all__ = ["BoundMaster", "Master"]
 
@@ -46,6 +49,8 @@ class Master(Executor):
         backend: str | Backend | Executor | None = None,
         *,
         max_workers: int | None = None,
+        run: str | None = None,
+        retry_failed: bool = True,
         values: str = "native",
         rehearse: bool = True,
         initializer: Callable[..., object] | None = None,
@@ -56,10 +61,12 @@ class Master(Executor):
         here = worker.current()
         if here is not None and not here.may_be_master:
             raise NotInsideTask
-        self._intake = Intake()
+        self._run = _hold(run, retry_failed)
+        self._intake = Intake(self._run)
         setup = Setup(
             collector=self._intake,
             max_workers=max_workers,
+            run=self._run,
             values=values,
             rehearse=rehearse,
             initializer=initializer,
@@ -68,13 +75,18 @@ class Master(Executor):
             max_tasks_per_child=max_tasks_per_child,
         )
         chosen = backend if backend is not None else os.environ.get("PYMW_BACKEND") or "local"
-        self._backend = open_backend(chosen, setup)
+        try:
+            self._backend = open_backend(chosen, setup)
+        except BaseException:
+            if self._run is not None:
+                self._run.close()
+            raise
         self._options = TaskOptions()
         self._closed = False
         self._lock = threading.Lock()
-        self._finalizer = weakref.finalize(self, _finish_unowned, self._intake, self._backend)
+        self._finalizer = weakref.finalize(self, _finish_unowned, self._intake, self._backend, self._run)
         self._finalizer.atexit = False
-        _alive[id(self._backend)] = (self._intake, self._backend)
+        _alive[id(self._backend)] = (self._intake, self._backend, self._run)
 
     # The Executor.
 
@@ -171,19 +183,31 @@ class Master(Executor):
         receiver: Receiver = future
         if options.retries:
             receiver = Retrying(future, self._resubmit)
-        future._call = call = Call(fn, options, receiver)
-        batch = Batch(call, range(1), tuple((arg,) for arg in args), kwargs)
+        future._call = call = Call(fn, options, receiver, run=self._run)
+        columns = tuple((arg,) for arg in args)
+        keys = None if self._run is None else self._run.keys(call, columns, 1, kwargs)
+        batch = Batch(call, range(1), columns, kwargs, keys)
         if isinstance(receiver, Retrying):
             receiver.sends(batch)
         with self._lock:
             self._refuse_if_closed()
             self._intake.admit(call)
         try:
-            self._backend.submit([batch])
+            self._send(batch)
         except BaseException:
             self._intake.dismiss(call)
             raise
         return future
+
+    def _send(self, batch: Batch) -> None:
+        """To the backend, or as far as the run's journal does not know the result already."""
+        wanted: Batch | None = batch
+        if self._run is not None:
+            wanted, known = self._run.begin(batch)
+            for event in known:
+                _waits_for(batch.call).receive(event)
+        if wanted is not None:
+            self._backend.submit([wanted])
 
     def _map(
         self, options: TaskOptions, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], reading: Reading
@@ -194,11 +218,13 @@ class Master(Executor):
         bar = bar_for(reading.progress, options.name or str(getattr(fn, "__name__", type(fn).__name__)))
         gathering = Gathering(reading.ordered, bar, lambda: self._intake.dismiss(call))
         receiver: Receiver = Retrying(gathering, self._resubmit) if options.retries else gathering
-        call = Call(fn, options, receiver, many=True, chunksize=reading.chunksize)
+        call = Call(fn, options, receiver, many=True, chunksize=reading.chunksize, run=self._run)
         sending = Sending(self, call, gathering)
 
         def leave() -> None:
-            if not gathering.complete or gathering.away:
+            if gathering.away and self._run is not None:
+                gathering.stop_reading()  # the run goes on, and the journal takes what comes
+            elif not gathering.complete or gathering.away:
                 gathering.abandon()
                 self._backend.cancel(call)
                 self._intake.dismiss(call)
@@ -238,14 +264,22 @@ class Master(Executor):
     def _leave(self) -> None:
         """Go at once: what is not over is cancelled, and whoever waits for it is told."""
         with self._lock:
+            if self._closed and not self._intake.open_calls():
+                return
             self._closed = True
+        open_calls = len(self._intake.open_calls())
         self._close()
+        if self._run is not None and open_calls:
+            told = f"pymw: run {self._run.name!r} is not over; run the script again to go on with it\n"
+            sys.stderr.write(told)
         self._intake.deliver([Broken(CancelledError())])
 
     def _close(self) -> None:
         self._finalizer.detach()
         _alive.pop(id(self._backend), None)
         self._backend.close()
+        if self._run is not None:
+            self._run.close()
 
 
 class BoundMaster(Executor):
@@ -381,12 +415,14 @@ class Sending:
 
     def _send(self, columns: tuple[Sequence[Any], ...], tasks: int, *, complete: bool = False) -> None:
         first = self._gathering.sent
-        batch = Batch(self._call, range(first, first + tasks), columns)
+        run = self._master._run
+        keys = None if run is None else run.keys(self._call, columns, tasks, {})
+        batch = Batch(self._call, range(first, first + tasks), columns, {}, keys)
         if isinstance(self._call.receiver, Retrying):
             self._call.receiver.sends(batch)
         self._master._intake.admit(self._call)
         self._gathering.count(tasks, complete=complete)
-        self._master._backend.submit([batch])
+        self._master._send(batch)
 
 
 def _waits_for(call: Call) -> Receiver:
@@ -395,26 +431,38 @@ def _waits_for(call: Call) -> Receiver:
 
 
 # Masters that were neither closed nor collected: at exit their tasks are waited for, as the standard library does.
-_alive: dict[int, tuple[Intake, Backend]] = {}
+_alive: dict[int, tuple[Intake, Backend, Run | None]] = {}
 
 
-def _finish_unowned(intake: Intake, backend: Backend) -> None:
+def _hold(name: str | None, retry_failed: bool) -> Run | None:
+    if name is None:
+        return None
+    from pymw.run import Run
+
+    return Run(name, retry_failed=retry_failed)
+
+
+def _finish_unowned(intake: Intake, backend: Backend, run: Run | None) -> None:
     """The master is gone or detached: its backend closes when the last task is over."""
 
     def close() -> None:
         _alive.pop(id(backend), None)
         backend.close()
+        if run is not None:
+            run.close()
 
     intake.when_over(close)
 
 
 def _at_exit() -> None:
     interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
-    for intake, backend in list(_alive.values()):
+    for intake, backend, run in list(_alive.values()):
         with contextlib.suppress(KeyboardInterrupt):
             if not interrupted:
                 intake.wait()
         backend.close()
+        if run is not None:
+            run.close()
     _alive.clear()
 
 

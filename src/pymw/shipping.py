@@ -16,7 +16,7 @@ from typing import Any
 
 from pymw.errors import UnshippableError
 
-__all__ = ["Shipment", "culprit", "pack", "pack_call", "ship"]
+__all__ = ["Shipment", "culprit", "global_names", "pack", "pack_call", "reach_of", "ship", "unchanged"]
 
 DEEPEST = 20
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -65,14 +65,14 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 def ship(function: Callable[..., Any]) -> Shipment:
     """The function's shipment: the one made before, where nothing that it reaches can have changed since."""
-    reach = _reach(function)
+    reach = reach_of(function, _importable)
     if reach is None:
         return Shipment(pack(function, _name(function)))
     try:
         known = _shipments.get(function)
     except TypeError:  # cannot be hashed or referenced weakly
         return Shipment(pack(function, _name(function)))
-    if known is not None and len(known[0]) == len(reach) and all(a is b for a, b in zip(known[0], reach, strict=True)):
+    if known is not None and unchanged(known[0], reach):
         return known[1]
     shipment = Shipment(pack(function, _name(function)))
     try:
@@ -100,10 +100,16 @@ def _importable(thing: Any) -> bool:
     return found is thing
 
 
-def _reach(function: Any) -> list[Any] | None:
-    """Every object that the function's pickled form depends on, or None where one of them could change in place.
+def unchanged(before: list[Any], now: list[Any]) -> bool:
+    """Whether two reaches hold the very same objects."""
+    return len(before) == len(now) and all(a is b for a, b in zip(before, now, strict=True))
+
+
+def reach_of(function: Any, as_name: Callable[[Any], bool]) -> list[Any] | None:
+    """Every object that the function depends on, or None where one of them could change in place.
 
     A helper redefined in another notebook cell is another object; a list among the globals may change unseen.
+    What `as_name` says to be known by its name alone is followed no further.
     """
     reach: list[Any] = []
     todo, seen = [function], set()
@@ -137,7 +143,7 @@ def _parts(function: types.FunctionType) -> Iterator[Any]:
             yield cell.cell_contents
         except ValueError:  # not yet assigned
             yield None
-    for name in _global_names(function.__code__):
+    for name in global_names(function.__code__):
         if name in function.__globals__:
             yield function.__globals__[name]
         elif not hasattr(builtins, name):
@@ -147,12 +153,13 @@ def _parts(function: types.FunctionType) -> Iterator[Any]:
 _names: dict[types.CodeType, tuple[str, ...]] = {}
 
 
-def _global_names(code: types.CodeType) -> tuple[str, ...]:
+def global_names(code: types.CodeType) -> tuple[str, ...]:
+    """The names that the code, and what is nested in it, looks up among the globals."""
     known = _names.get(code)
     if known is None:
         nested = (const for const in code.co_consts if isinstance(const, types.CodeType))
         found = [i.argval for i in dis.get_instructions(code) if i.opname in ("LOAD_GLOBAL", "LOAD_NAME")]
-        known = _names[code] = tuple(dict.fromkeys([*found, *(name for c in nested for name in _global_names(c))]))
+        known = _names[code] = tuple(dict.fromkeys([*found, *(name for c in nested for name in global_names(c))]))
     return known
 
 
@@ -191,7 +198,7 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         for name, cell in names:
             with_value = getattr(cell, "cell_contents", None)
             yield f".{name}", with_value
-        for name in _global_names(value.__code__):
+        for name in global_names(value.__code__):
             if name in value.__globals__:
                 yield f".{name}", value.__globals__[name]
     elif not isinstance(value, (type, types.ModuleType)):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pymw import Master
 from pymw.cli import main
 
 LIMIT = 60
@@ -61,3 +62,40 @@ def test_an_unknown_backend_is_told_with_those_there_are(tmp_path: Path) -> None
 def test_a_missing_script_is_told(tmp_path: Path) -> None:
     done = pymw("run", str(tmp_path / "none.py"))
     assert (done.returncode, "there is no script" in done.stderr) == (1, True)
+
+
+@pytest.fixture
+def _runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path))
+    with Master("memory", run="numbers") as master:
+        list(master.map(abs, [-1, -2], timeout=LIMIT))
+        master.submit(int, "x").exception(LIMIT)
+
+
+@pytest.mark.usefixtures("_runs")
+def test_runs_are_listed_shown_exported_and_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out == "numbers: 2 of 3 tasks done, 1 failed\n"
+    assert main(["runs", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"numbers": {"asked": 0, "returned": 2, "failed": 1}}
+    assert main(["show", "numbers", "--failed"]) == 0
+    assert "task 3: ValueError" in capsys.readouterr().out
+    assert main(["show", "numbers", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["functions"] == {"abs": 2, "int": 1}
+    assert main(["export", "numbers"]) == 0
+    exported = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("value") for line in exported] == [1, 2, None]
+    assert main(["forget", "numbers"]) == 0
+    assert capsys.readouterr().out == "forgotten: numbers, 3 tasks\n"
+    assert main(["runs"]) == 0
+    assert "no runs in" in capsys.readouterr().out
+    assert main(["show", "numbers"]) == 1
+    assert "there is no run 'numbers'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_runs")
+def test_a_run_that_is_held_is_not_forgotten(capsys: pytest.CaptureFixture[str]) -> None:
+    with Master("memory", run="numbers"):
+        assert main(["forget", "numbers"]) == 1
+    assert "is held by process" in capsys.readouterr().err
+    assert main(["runs"]) == 0

@@ -20,6 +20,7 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from pymw.errors import UnsupportedOption
@@ -159,6 +160,12 @@ class Batch:
         columns = tuple(column[part] for column in self.columns)
         return dataclasses.replace(self, indices=self.indices[part], columns=columns, keys=keys)
 
+    def pick(self, positions: Sequence[int]) -> Batch:
+        """Some of its tasks, by their positions in the batch."""
+        keys = None if self.keys is None else [self.keys[i] for i in positions]
+        columns = tuple([column[i] for i in positions] for column in self.columns)
+        return dataclasses.replace(self, indices=[self.indices[i] for i in positions], columns=columns, keys=keys)
+
     def tasks(self) -> Iterator[tuple[int, tuple[Any, ...]]]:
         """(index, positional arguments) of each task: for backends that do look at each."""
         return zip(
@@ -259,6 +266,11 @@ class RunHandle(Protocol):
     @property
     def name(self) -> str:
         """As the user wrote it."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """A directory of the run's own, where checkpoints may be kept."""
         ...
 
     def place(self, unit: str, keys: Sequence[str], attempt: int = 1) -> None:

@@ -115,7 +115,8 @@ class Child:
         self._words[POSITION] = 0
         self._words[CHUNK] = serial
         results = Results(self, serial)
-        worker.install(LocalTask(self, serial, [segment[-1] for segment in segments]))
+        task = LocalTask(self, serial, [segment[-1] for segment in segments])
+        worker.install(task)
         self._ticker.watch(results)
         clock = time.perf_counter()
         stopped = self._run_calls(calls, results, self.page.permits(serial))
@@ -123,6 +124,7 @@ class Child:
         self._ticker.watch(None)
         worker.install(None)
         results.flush(stopped, seconds)
+        task.forget()
 
     def _run_calls(self, calls: list[tuple[Any, ...]], results: Results, permits: memoryview) -> int:
         position = 0
@@ -176,7 +178,7 @@ class Child:
         results.outcome(position, outcome, stdout.text, stderr.text)
 
     def _read(
-        self, number: int, function: bytes | None, many: bool, data: wire.Packed, origin: tuple[str, Sequence[int]]
+        self, number: int, function: bytes | None, many: bool, data: wire.Packed, origin: tuple[str, Sequence[Any]]
     ) -> tuple[Callable[..., Any], bool, tuple[Any, ...]]:
         if function is not None:
             self._functions[number] = wire.loads(function)
@@ -314,20 +316,21 @@ class Results:
 class LocalTask(worker.CurrentTask):
     """progress(), checkpoint and log of whichever item of the chunk is running."""
 
-    def __init__(self, child: Child, serial: int, origins: list[tuple[str, Sequence[int]]]) -> None:
+    def __init__(self, child: Child, serial: int, origins: list[tuple[str, Sequence[Any]]]) -> None:
         self._child = child
         self._serial = serial
         self._origins = origins
         self._told = (-1, 0.0)
+        self._files: set[Path] = set()
         self._saved = time.monotonic()
 
     @property
     def id(self) -> str:  # type: ignore[override]
-        """The call and the position in it."""
+        """The call and the position in it, or the key in a named run."""
         position: int = self._child.page.words[POSITION]
         for call, indices in self._origins:
             if position < len(indices):
-                return f"{call}-{indices[position]}"
+                return f"{call}-{indices[position]}" if call else str(indices[position])
             position -= len(indices)
         return ""
 
@@ -345,7 +348,9 @@ class LocalTask(worker.CurrentTask):
     def load(self, default: Any) -> Any:
         """From a file that survives this process."""
         try:
-            return wire.loads(self._file.read_bytes())
+            value = wire.loads(self._file.read_bytes())
+            self._files.add(self._file)
+            return value
         except FileNotFoundError:
             return default
 
@@ -356,7 +361,13 @@ class LocalTask(worker.CurrentTask):
         draft = file.with_suffix(".new")
         draft.write_bytes(data)
         draft.replace(file)
+        self._files.add(file)
         self._saved = time.monotonic()
+
+    def forget(self) -> None:
+        """The chunk is over, and this process has survived it."""
+        for file in self._files:
+            file.unlink(missing_ok=True)
 
     def due(self) -> bool:
         """Every ten seconds."""

@@ -80,6 +80,7 @@ class LocalBackend:
         self._broken: BaseException | None = None
         self._undelivered: list[Event] = []  # found while handing out, perhaps in a caller's thread
         self._scratch: Path | None = None
+        self._checkpoints = setup.run.folder / "checkpoints" if setup.run is not None else None
         self._waiter: Waiter[WorkerProcess] = Waiter()
         self._thread: threading.Thread | None = None
 
@@ -239,7 +240,10 @@ class LocalBackend:
                     continue
             indices = batch.indices[stretch.start : stretch.end]
             number, function = stretch.shipment.number, stretch.shipment.data
-            segments.append((number, function, stretch.many, data, (batch.call.id, indices)))
+            origin: tuple[str, Sequence[Any]] = (batch.call.id, indices)
+            if batch.keys is not None:
+                origin = ("", batch.keys[stretch.start : stretch.end])
+            segments.append((number, function, stretch.many, data, origin))
         if not failed:
             return segments
         for stretch in stretches[: len(segments)]:
@@ -272,7 +276,8 @@ class LocalBackend:
             self._thread = threading.Thread(target=self._collect, name=f"pymw {self.name}", daemon=True)
             self._thread.start()
         if self._scratch is None:
-            self._scratch = Path(tempfile.mkdtemp(prefix="pymw-"))
+            self._scratch = self._checkpoints or Path(tempfile.mkdtemp(prefix="pymw-"))
+            self._scratch.mkdir(exist_ok=True)
         hello = (wire.HELLO, sys.path, sys.argv, self._hello_parts, str(self._scratch))
         try:
             worker = WorkerProcess(hello, _environment(self._workers_wanted))
@@ -528,7 +533,7 @@ class LocalBackend:
             worker.close()
         self._workers.clear()
         self._waiter.close()
-        if self._scratch is not None:
+        if self._scratch is not None and self._checkpoints is None:
             shutil.rmtree(self._scratch, ignore_errors=True)
 
 

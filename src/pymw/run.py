@@ -1,0 +1,258 @@
+"""Named runs: which task is which for ever, what is known of it already, and looking on from another process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from pymw import codec
+from pymw.backends.protocol import Batch, Call, Ended, Event, Placement, Returned
+from pymw.errors import UnshippableError
+from pymw.identity import identify
+from pymw.journal import Journal, Record, Recorded
+from pymw.outcome import Ending, Outcome
+from pymw.task import TaskOptions
+
+__all__ = ["Run", "RunView", "open_run"]
+
+log = logging.getLogger("pymw")
+FOLLOW_EVERY = 0.2
+
+
+class Run:
+    """A run that this process holds: the master's side of a journal, and the backend's RunHandle."""
+
+    def __init__(self, name: str, *, retry_failed: bool = True) -> None:
+        self.name = name
+        self._journal = Journal(name, write=True)
+        self._retry_failed = retry_failed
+        self._occurrences: Counter[str] = Counter()
+        self._keys: dict[Call, dict[int, str]] = {}  # of tasks that are under way
+        self._told: dict[str, str] = {}  # digest of the function -> its name
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are: the journal, checkpoints."""
+        return self._journal.folder
+
+    # What the master asks.
+
+    def keys(self, call: Call, columns: Sequence[Sequence[Any]], count: int, kwargs: Mapping[str, Any]) -> list[str]:
+        """The keys of tasks of the call, in the order of their arguments."""
+        function = self._identity(call)
+        given = [self._given(call.options, columns, i, kwargs) for i in range(count)]
+        keys = []
+        for digest in given:
+            base = f"{function} {digest}"
+            occurrence = 0 if call.options.reuse else self._occurrences[base]
+            self._occurrences[base] += 1
+            keys.append(codec.digest((self.name, base, occurrence))[:40])
+        return keys
+
+    def _given(self, options: TaskOptions, columns: Sequence[Sequence[Any]], i: int, kwargs: Mapping[str, Any]) -> str:
+        args = tuple(column[i] for column in columns)
+        what: Any = (args, dict(kwargs))
+        if options.key is not None:
+            what = ("key", options.key(*args, **kwargs) if callable(options.key) else options.key)
+        try:
+            return codec.digest(what)
+        except codec.CodecError as error:
+            path = str(error.path)
+            told = f"kwargs{path[3:]}" if path.startswith("[1]") else f"args{path[3:]}" if path else "the arguments"
+            raise UnshippableError(
+                f"{told}: {error.reason}; in a named run the arguments tell tasks apart: "
+                "use what the codec knows, or say what to tell them apart by with options(key=...)"
+            ) from error
+
+    def _identity(self, call: Call) -> str:
+        identity = identify(call.function)
+        name = _name(call)
+        if identity.digest not in self._told and "<lambda>" not in name:
+            self._told[identity.digest] = name
+            before = self._journal.remember_function(name, identity.digest, identity.parts)
+            if before is not None and (results := self._journal.function_results(name)):
+                changed = ", ".join(identity.changed_from(before))
+                told = "run %r: %s is not what it was (%s): its %d recorded results do not count"
+                log.warning(told, self.name, name, changed, results)
+        return identity.digest
+
+    def begin(self, batch: Batch) -> tuple[Batch | None, list[Event]]:
+        """What of the batch has to be computed, and what is known already."""
+        assert batch.keys is not None
+        known = self._journal.ended(batch.keys)
+        events: list[Event] = []
+        missing = []
+        for position, key in enumerate(batch.keys):
+            event = self._known(batch.call, batch.indices[position], known.get(key))
+            if event is None:
+                missing.append(position)
+            else:
+                events.append(event)
+        self._journal.ask([batch.keys[position] for position in missing], _name(batch.call))
+        if batch.call not in self._keys:
+            self._keys[batch.call] = {}
+        self._keys[batch.call].update((batch.indices[position], batch.keys[position]) for position in missing)
+        if not missing:
+            return None, events
+        return (batch if len(missing) == len(batch) else batch.pick(missing)), events
+
+    def _known(self, call: Call, index: int, end: tuple[Recorded, Any] | None) -> Event | None:
+        if end is None or (end[0] is Recorded.FAILED and self._retry_failed):
+            return None
+        if end[0] is Recorded.RETURNED:
+            return Returned(call, index, [end[1]])
+        outcome = end[1]
+        return Ended(call, index, outcome, error_of(outcome))
+
+    def record(self, events: Sequence[Event]) -> None:
+        """What ended is on disk when this returns."""
+        ends: list[tuple[str, Recorded, Any]] = []
+        for event in events:
+            if isinstance(event, Returned):
+                keys = self._keys.get(event.call, {})
+                for index, value in enumerate(event.values, event.index):
+                    if (key := keys.pop(index, None)) is not None:
+                        ends.append((key, Recorded.RETURNED, value))
+            elif isinstance(event, Ended) and event.outcome.ending is not Ending.CANCELLED:
+                key = self._keys.get(event.call, {}).pop(event.index, None)
+                if key is not None:
+                    ends.append((key, *_end(event)))
+        if ends:
+            self._journal.record(ends)
+
+    def forget(self, call: Call) -> None:
+        """The call is over."""
+        self._keys.pop(call, None)
+
+    def close(self) -> None:
+        """Let go of the run."""
+        self._journal.close()
+
+    # RunHandle.
+
+    def place(self, unit: str, keys: Sequence[str], attempt: int = 1) -> None:
+        """As RunHandle says."""
+        self._journal.place(unit, keys, attempt)
+
+    def placements(self, keys: Iterable[str]) -> Mapping[str, Placement]:
+        """As RunHandle says."""
+        return self._journal.placements(keys)
+
+    def keys_of(self, unit: str) -> Sequence[str]:
+        """As RunHandle says."""
+        return self._journal.keys_of(unit)
+
+    def note(self, name: str, value: str | None = None) -> str | None:
+        """As RunHandle says."""
+        return self._journal.note(name, value)
+
+
+def _name(call: Call) -> str:
+    """What the journal calls the function."""
+    return getattr(call.function, "__qualname__", None) or call.name
+
+
+def _end(event: Ended) -> tuple[Recorded, Any]:
+    if event.error is None:
+        return Recorded.RETURNED, event.outcome.value
+    outcome = Outcome(
+        event.outcome.ending, exception=event.outcome.exception, detail=event.outcome.detail or str(event.error)
+    )
+    return Recorded.FAILED, outcome
+
+
+class RunView:
+    """A run as its journal has it: rows, read when they are wanted. Whoever holds the run goes on meanwhile.
+
+    >>> for future in open_run("pi-2026"):                               # doctest: +SKIP
+    ...     print(future.result())
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._journal = Journal(name, write=False)
+
+    def __len__(self) -> int:
+        return sum(self._journal.counts().values())
+
+    def counts(self) -> dict[str, int]:
+        """How many tasks are asked for and not over, returned, failed."""
+        return {state.name.lower(): count for state, count in self._journal.counts().items()}
+
+    def functions(self) -> dict[str, int]:
+        """The functions of the run, and how many tasks each has."""
+        return self._journal.functions()
+
+    def records(self) -> Iterator[Record]:
+        """Each task in the order in which it was asked for."""
+        return self._journal.records()
+
+    def __iter__(self) -> Iterator[Future[Any]]:
+        """A future for each task, in order: over if the task is, else pending as it was when it was read."""
+        for record in self._journal.records():
+            yield self.future(record)
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        """Results in order, as they are recorded; ends with the tasks that are known."""
+        for record in self._journal.records():
+            while not (end := self._journal.ended([record.key])):
+                await asyncio.sleep(FOLLOW_EVERY)
+            yield self._settled(end[record.key]).result()
+
+    def results(self, *, timeout: float | None = None) -> Iterator[Any]:
+        """Results in order, waiting for those that are not there yet."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        for record in self._journal.records():
+            while not (end := self._journal.ended([record.key])):
+                if deadline is not None and time.monotonic() > deadline:
+                    raise TimeoutError(f"task {record.number} of run {self.name!r} is not over")
+                time.sleep(FOLLOW_EVERY)
+            yield self._settled(end[record.key]).result()
+
+    def future(self, record: Record) -> Future[Any]:
+        """What became of a task: over if the task is, else pending."""
+        end = self._journal.ended([record.key]) if record.state is not Recorded.ASKED else {}
+        return self._settled(end[record.key]) if end else Future()
+
+    @staticmethod
+    def _settled(end: tuple[Recorded, Any]) -> Future[Any]:
+        future: Future[Any] = Future()
+        if end[0] is Recorded.RETURNED:
+            future.set_result(end[1])
+        else:
+            future.set_exception(error_of(end[1]))
+        return future
+
+    def close(self) -> None:
+        """Close the file."""
+        self._journal.close()
+
+    def __enter__(self) -> RunView:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{count} {state}" for state, count in self.counts().items())
+        return f"<run {self.name!r}: {told}>"
+
+
+def error_of(outcome: Outcome) -> BaseException:
+    """The exception that a recorded outcome stands for."""
+    from pymw.outcome import resolve_imported
+
+    error = outcome.error("of a recorded run", resolve_imported)
+    assert error is not None
+    return error
+
+
+def open_run(name: str) -> RunView:
+    """Look at a run from any process; RunNotFound tells which runs there are."""
+    return RunView(name)

@@ -1,0 +1,376 @@
+"""Named runs: nothing is lost, nothing is computed twice, and an edited function is computed anew."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import pymw
+from pymw import Master, RunBusy, RunNotFound, UnshippableError, open_run
+
+LIMIT = 60.0
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+
+
+def note(x: int, log: str) -> int:
+    """Leave a line for each time that it is run."""
+    with Path(log).open("a") as file:
+        file.write(f"{x}\n")
+    return x * x
+
+
+def fail_first(x: int, log: str) -> int:
+    note(x, log)
+    if Path(log).read_text().split().count(str(x)) == 1:
+        raise ValueError(f"the first time {x}")
+    return x
+
+
+def lines(log: Path) -> list[int]:
+    return [int(line) for line in log.read_text().split()] if log.exists() else []
+
+
+def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    for backend in ("local:2", "memory"):
+        with Master(backend, run="squares") as master:
+            assert list(master.map(note, range(20), [str(log)] * 20, timeout=LIMIT)) == [x * x for x in range(20)]
+            assert master.submit(note, 100, str(log)).result(LIMIT) == 10000
+    assert sorted(lines(log)) == [*range(20), 100]
+
+
+def test_a_thousand_equal_calls_are_a_thousand_computations(tmp_path: Path) -> None:
+    def draw(_: int) -> float:
+        return random.SystemRandom().random()
+
+    with Master("memory", run="draws") as master:
+        first = list(master.map(draw, [7] * 1000, timeout=LIMIT))
+    assert len(set(first)) == 1000
+    with Master("memory", run="draws") as master:
+        assert list(master.map(draw, [7] * 1000, timeout=LIMIT)) == first
+        assert list(master.map(draw, [7] * 3, timeout=LIMIT)) != first[:3]  # equal calls 1000, 1001, 1002
+
+
+def test_reuse_shares_equal_calls(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Master("memory", run="shared") as master:
+        for _ in range(3):
+            assert master.options(reuse=True).submit(note, 5, str(log)).result(LIMIT) == 25
+    assert lines(log) == [5]
+
+
+def test_a_longer_input_computes_only_what_is_new(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Master("local:2", run="longer") as master:
+        list(master.map(note, range(0, 20, 2), [str(log)] * 10, timeout=LIMIT))
+    with Master("local:2", run="longer") as master:
+        assert list(master.map(note, range(20), [str(log)] * 20, timeout=LIMIT)) == [x * x for x in range(20)]
+        unsized = master.map(note, iter(range(25)), iter([str(log)] * 25), timeout=LIMIT)
+        list(unsized)
+    counted = Counter(lines(log))
+    assert [counted[x] for x in range(20)] == [2] * 20  # the second equal call of each is another computation
+    assert [counted[x] for x in range(20, 25)] == [1] * 5
+
+
+def test_failed_tasks_are_tried_again_unless_told_otherwise(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Master("memory", run="failing") as master:
+        assert isinstance(master.submit(fail_first, 1, str(log)).exception(LIMIT), ValueError)
+    with Master("memory", run="failing", retry_failed=False) as master:
+        error = master.submit(fail_first, 1, str(log)).exception(LIMIT)
+        assert isinstance(error, ValueError)
+        assert "the first time 1" in str(error)
+    with Master("memory", run="failing") as master:
+        assert master.submit(fail_first, 1, str(log)).result(LIMIT) == 1
+    assert lines(log) == [1, 1]
+
+
+def test_an_argument_that_tells_nothing_apart_needs_a_key(tmp_path: Path) -> None:
+    class Odd:
+        pass
+
+    with Master("memory", run="keys") as master:
+        with pytest.raises(UnshippableError, match=r"args\[0\]\['odd'\].*options\(key="):
+            master.submit(type, {"odd": Odd()})
+        assert master.options(key="mine").submit(type, Odd()).result(LIMIT) is Odd
+
+
+def test_one_writer_and_any_number_of_onlookers() -> None:
+    with Master("memory", run="held") as master:
+        with pytest.raises(RunBusy, match=f"process {os.getpid()}"):
+            Master("memory", run="held")
+        assert master.submit(abs, -3).result(LIMIT) == 3
+        with open_run("held") as view:
+            assert len(view) == 1
+    with pytest.raises(RunNotFound, match="held"):
+        open_run("another")
+
+
+def test_another_process_sees_the_same_futures_in_order() -> None:
+    with Master("local:2", run="seen") as master:
+        expected = list(master.map(abs, range(-50, 0), timeout=LIMIT))
+        master.submit(int, "x").exception(LIMIT)
+    code = (
+        "import pymw, asyncio\nview = pymw.open_run('seen')\nfutures = list(view)\n"
+        "print([f.result() for f in futures[:-1]], repr(futures[-1].exception()), view.counts())"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=LIMIT).stdout
+    assert out.startswith(f"{expected} ValueError(")
+    assert "{'asked': 0, 'returned': 50, 'failed': 1}" in out
+
+
+def test_async_for_over_a_run() -> None:
+    with Master("memory", run="async") as master:
+        list(master.map(abs, range(-5, 0), timeout=LIMIT))
+
+    async def main() -> list[Any]:
+        with open_run("async") as view:
+            return [value async for value in view]
+
+    assert asyncio.run(main()) == [5, 4, 3, 2, 1]
+
+
+def test_a_million_tasks_open_at_once(tmp_path: Path) -> None:
+    Master("memory", run="large").shutdown()
+    path = tmp_path / "home" / "runs" / "large" / "journal.sqlite"
+    with sqlite3.connect(path) as db:
+        rows = ((f"{n:x}", "f", 0, 0.0) for n in range(1_000_000))
+        db.executemany("INSERT INTO task (key, function, state, asked) VALUES (?, ?, ?, ?)", rows)
+    db.close()
+    began = time.monotonic()
+    with open_run("large") as view:
+        assert next(view.records()).key == "0"
+        assert len(view) == 1_000_000
+    assert time.monotonic() - began < 10
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import time\nfrom pathlib import Path\nfrom pymw import Master\n"
+        f"def nap(x):\n    with Path({str(log)!r}).open('a') as f: f.write(f'{{x}}\\n')\n    time.sleep(x)\n    return x\n"
+        "with Master('local:2', run='naps') as master: print(list(master.map(nap, [0, 30, 30])))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    )
+    deadline = time.monotonic() + LIMIT
+    while 30 not in lines(log) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=LIMIT)
+    assert "run 'naps' is not over; run the script again to go on with it" in err
+
+
+# A function edited between two runs.
+
+MODULE = '''
+import helper
+from helper import halve
+
+FACTOR = 3
+TABLE = {"a": 1}
+
+def unrelated(x):
+    return x
+
+def inner(x):
+    return x * FACTOR
+
+def function(x, extra=1):
+    """What it does."""
+    # a comment
+    return inner(x) + halve(x) + helper.third(x) + TABLE["a"] + extra
+'''
+HELPER = """
+def halve(x):
+    return x // 2
+
+def third(x):
+    return x // 3
+
+def unused(x):
+    return x
+"""
+EDITS = [
+    ("a comment", "module", "# a comment", "# another comment", False),
+    ("a docstring", "module", "What it does.", "What it is for.", False),
+    ("an unrelated function", "module", "def unrelated(x):\n    return x", "def unrelated(x):\n    return -x", False),
+    (
+        "an unused function of a helper",
+        "helper",
+        "def unused(x):\n    return x",
+        "def unused(x):\n    return -x",
+        False,
+    ),
+    ("the lines it is on", "module", "FACTOR = 3", "\n\n\nFACTOR = 3", False),
+    ("the function", "module", "return inner(x)", "return 1 + inner(x)", True),
+    ("a function that it calls", "module", "return x * FACTOR", "return FACTOR * x", True),
+    ("a global number", "module", "FACTOR = 3", "FACTOR = 4", True),
+    ("a global table", "module", '{"a": 1}', '{"a": 2}', True),
+    ("a default", "module", "extra=1", "extra=2", True),
+    ("an imported function", "helper", "return x // 2", "return x // 2 + 0", True),
+    ("an attribute of a module", "helper", "return x // 3", "return x // 3 + 0", True),
+]
+RUNNER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from module import function
+from pymw import Master
+from pathlib import Path
+
+def count(x):
+    with Path(sys.argv[2]).open("a") as file:
+        file.write("x")
+    return x
+
+if __name__ == "__main__":
+    from pymw.identity import identify
+    print(identify(function).digest)
+"""
+
+
+@pytest.mark.parametrize(("what", "where", "old", "new", "counts"), EDITS, ids=[edit[0] for edit in EDITS])
+def test_only_what_the_function_reaches_counts(
+    tmp_path: Path, what: str, where: str, old: str, new: str, counts: bool
+) -> None:
+    sources = {"module": MODULE, "helper": HELPER}
+
+    def digest() -> str:
+        for name, text in sources.items():
+            (tmp_path / f"{name}.py").write_text(text)
+        code = "import sys; sys.path.insert(0, sys.argv[1]); sys.dont_write_bytecode = True\n"
+        code += "from module import function\nfrom pymw.identity import identify\nprint(identify(function).digest)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=LIMIT
+        )
+        return done.stdout
+
+    before = digest()
+    assert old in sources[where]
+    sources[where] = sources[where].replace(old, new)
+    assert (digest() != before) is counts
+
+
+def test_an_edited_function_is_computed_anew_and_said_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def run(source: str) -> list[int]:
+        cell: dict[str, Any] = {"__name__": "__main__"}
+        exec(source, cell)
+        with Master("memory", run="edited") as master:
+            return list(master.map(cell["function"], [1, 2], timeout=LIMIT))
+
+    assert run("def helper(x): return x\ndef function(x): return helper(x)") == [1, 2]
+    with caplog.at_level(logging.WARNING, "pymw"):
+        assert run("def helper(x): return -x\ndef function(x): return helper(x)") == [-1, -2]
+    assert "function is not what it was (__main__.helper): its 2 recorded results do not count" in caplog.text
+
+
+# The master is killed at random moments.
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from pymw import Master
+
+log = sys.argv[1]
+
+def step(x):
+    time.sleep(0.005)
+    with Path(log).open("a") as file:
+        file.write(f"{x}\\n")
+    return x * x
+
+with Master("local:2", run="killed") as master:
+    print(sum(master.map(step, range(200))), flush=True)
+    futures = [master.submit(step, x) for x in range(200, 230)]
+    print(sum(future.result() for future in futures), flush=True)
+"""
+
+
+def kill_at_random_moments(tmp_path: Path, kills: int) -> None:
+    """After each kill, what the journal has must never be computed again."""
+    script, log = tmp_path / "script.py", tmp_path / "log"
+    script.write_text(KILLED)
+    random_moment = random.Random(kills)
+    recorded: dict[int, int] = {}  # task -> how often it had been run when its result was on disk
+    for _ in range(kills):
+        process = subprocess.Popen([sys.executable, str(script), str(log)], stdout=subprocess.DEVNULL)
+        try:
+            process.wait(random_moment.uniform(0.15, 0.5))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        try:
+            view = open_run("killed")
+        except RunNotFound:
+            continue
+        with view:
+            try:
+                done = [future.result() for future in view if future.done()]
+            except sqlite3.OperationalError:  # killed before the tables were made
+                continue
+        counted = Counter(lines(log))
+        for value in done:
+            x = round(value**0.5)
+            assert counted[x] >= 1
+            recorded.setdefault(x, counted[x])
+    out = subprocess.run(
+        [sys.executable, str(script), str(log)], capture_output=True, text=True, check=True, timeout=LIMIT
+    ).stdout
+    assert out.split() == [str(sum(x * x for x in range(200))), str(sum(x * x for x in range(200, 230)))]
+    counted = Counter(lines(log))
+    assert {x: counted[x] for x in recorded} == recorded, "a recorded task was run again"
+    assert set(counted) == set(range(230))
+
+
+def test_a_master_killed_five_times_loses_nothing(tmp_path: Path) -> None:
+    kill_at_random_moments(tmp_path, 5)
+
+
+@pytest.mark.soak
+def test_a_master_killed_fifty_times_loses_nothing(tmp_path: Path) -> None:
+    kill_at_random_moments(tmp_path, 50)
+
+
+def test_a_killed_run_goes_on_from_its_checkpoints(tmp_path: Path) -> None:
+    script, log = tmp_path / "script.py", tmp_path / "log"
+    script.write_text(
+        "import sys, time\nfrom pathlib import Path\nfrom pymw import Master, checkpoint\n"
+        "def long():\n"
+        "    for i in range(checkpoint.load(0), 100):\n"
+        f"        with Path({str(log)!r}).open('a') as file: file.write(f'{{i}}\\n')\n"
+        "        checkpoint.save(i + 1)\n"
+        "        if i == 40 and sys.argv[1] == 'die': time.sleep(600)\n"
+        "    return 'done'\n"
+        "with Master('local:1', run='long') as master: print(master.submit(long).result())\n"
+    )
+    process = subprocess.Popen([sys.executable, str(script), "die"])
+    deadline = time.monotonic() + LIMIT
+    while 40 not in lines(log) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.1)
+    process.kill()
+    process.wait()
+    out = subprocess.run([sys.executable, str(script), "live"], capture_output=True, text=True, check=True).stdout
+    assert out == "done\n"
+    assert lines(log) in ([*range(100)], [*range(41), 40, *range(41, 100)])
+
+
+assert pymw
