@@ -49,6 +49,8 @@ def make_parser() -> argparse.ArgumentParser:
     _command(commands, "serve", _serve, "serve a project until Ctrl-C")
     _command(commands, "status", _status, "jobs, copies and hosts")
 
+    _command(commands, "doctor", _doctor, "look for what cannot be in a healthy project")
+
     user = _command(commands, "user-add", _user_add, "make an account and print its key")
     user.add_argument("--email", required=True, help="the account's e-mail address")
     user.add_argument("--name", default="", help="what others see (default: the address up to the @)")
@@ -132,6 +134,21 @@ def _status(options: argparse.Namespace) -> int:
             database.close()
     document["url"] = project.config.url
     return _show(options, document, _status_text(document))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from boincserver.doctor import examine
+    from boincserver.files import FileStore
+    from boincserver.project import Project
+
+    project = Project.open(options.directory)
+    database = project.open_database()
+    try:
+        findings = list(examine(database, FileStore(project.directory / "upload")))
+    finally:
+        database.close()
+    _show(options, {"findings": findings}, "\n".join(findings) or "All is well.")
+    return 1 if findings else 0
 
 
 def _status_text(status: Mapping[str, Any]) -> str:

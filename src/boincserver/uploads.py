@@ -6,11 +6,13 @@ output, and the table says whether the copy is out and how large its file may be
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +23,7 @@ from boincserver.database import Database
 from boincserver.files import FileStore, digest_file
 from boincserver.jobs import Outputs
 from boincserver.protocol import documents, upload
+from boincserver.protocol.upload import UploadHeader
 from boincserver.schema import result as result_table
 from boincserver.states import Outcome, ServerState
 
@@ -93,47 +96,52 @@ class Uploads:
         except FileNotFoundError:
             return 0
 
-    async def _receive(self, header: upload.UploadHeader, first: bytes, body: AsyncIterator[bytes]) -> bytes:
-        path = self.store.place(header.name)
-        if header.offset and header.offset > self._size(header.name):
-            return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
+    async def _receive(self, header: UploadHeader, first: bytes, body: AsyncIterator[bytes]) -> bytes:
         if header.offset:
+            if header.offset > self._size(header.name):
+                return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
             log.info("upload of %s goes on at byte %d", header.name, header.offset)
         self._arrived.pop(header.name, None)
         token = self._writing[header.name] = object()
-        beginning = 0 if header.offset else os.O_TRUNC
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | beginning, 0o644)
         try:
-            if header.offset:
-                os.ftruncate(descriptor, header.offset)
-                os.lseek(descriptor, header.offset, os.SEEK_SET)
-            md5, size = hashlib.md5(), header.offset
-            chunk = first
+            arrived = await self._write(header, first, body, token)
+        except TimeoutError:
+            raise
+        except OSError as error:  # such as a full disk: what is here stays, the client comes again
+            log.warning("cannot write %s: %s", header.name, error)
+            return upload.format_reply(upload.TRANSIENT, f"cannot write: {error.strerror}")
+        finally:
+            if self._writing.get(header.name) is token:
+                del self._writing[header.name]
+        if arrived is None:
+            return upload.format_reply(upload.TRANSIENT, "the file did not come to its end")
+        if header.md5 and arrived.md5 != header.md5:
+            self.store.path(header.name).unlink(missing_ok=True)
+            return upload.format_reply(upload.TRANSIENT, "the file arrived damaged")
+        self._remember(header.name, arrived)
+        return upload.format_reply(0)
+
+    async def _write(
+        self, header: UploadHeader, chunk: bytes, body: AsyncIterator[bytes], token: object
+    ) -> Arrived | None:
+        """Write the file from its offset on; None if the request ends before the file does."""
+        location = self.store.place(header.name)
+        md5, size = hashlib.md5(), header.offset
+        with _opened(location, header.offset) as descriptor:
             while True:
-                # A client that lost its connection comes again while the old request may still linger here.
-                if self._writing.get(header.name) is not token:
-                    return upload.format_reply(upload.TRANSIENT, "another request continues this file")
                 chunk = chunk[: header.nbytes - size]
-                size += _write(descriptor, chunk)
+                size += _write_all(descriptor, chunk)
                 md5.update(chunk)
                 if size >= header.nbytes:
                     break
-                try:
-                    chunk = await anext(body)
-                except StopAsyncIteration:
-                    return upload.format_reply(upload.TRANSIENT, "the request ended before the file did")
-        except OSError as error:  # such as a full disk: what is here stays, the client comes again
-            return upload.format_reply(upload.TRANSIENT, f"cannot write: {error.strerror}")
-        finally:
-            os.close(descriptor)
-            if self._writing.get(header.name) is token:
-                del self._writing[header.name]
-        digest = md5.hexdigest() if header.offset == 0 else digest_file(Path(path), "md5")
-        if header.md5 and digest != header.md5:
-            Path(path).unlink(missing_ok=True)
-            return upload.format_reply(upload.TRANSIENT, "the file arrived damaged")
-        self._remember(header.name, Arrived(size, digest))
-        return upload.format_reply(0)
+                following = await anext(body, None)
+                # A client that lost its connection comes again while the old request may still linger here.
+                if following is None or self._writing.get(header.name) is not token:
+                    return None
+                chunk = following
+        if header.offset:
+            return Arrived(size, await asyncio.to_thread(digest_file, Path(location), "md5"))
+        return Arrived(size, md5.hexdigest())
 
     def _remember(self, name: str, arrived: Arrived) -> None:
         self._arrived[name] = arrived
@@ -168,7 +176,20 @@ class Uploads:
             pass
 
 
-def _write(descriptor: int, data: bytes) -> int:
+@contextmanager
+def _opened(location: str, offset: int) -> Iterator[int]:
+    """A descriptor to write from this offset on; what was behind it is gone."""
+    descriptor = os.open(location, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (0 if offset else os.O_TRUNC), 0o644)
+    try:
+        if offset:
+            os.ftruncate(descriptor, offset)
+            os.lseek(descriptor, offset, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: bytes) -> int:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
