@@ -14,10 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pacman_ctf import rules
+from pacman_ctf.wire import ANSWERS, Hearing
 
-FACINGS = {letter: action for action, letter in rules.LETTERS.items()}
-ANSWERS = {action: b'"%s"\n' % action.encode() for action in rules.ACTIONS}
 MAX_TEXT = 20_000  # characters of a traceback or of what was returned
 
 
@@ -35,7 +33,6 @@ class Host:
     def __init__(self) -> None:
         self.agents: dict[int, Any] = {}
         self.asked: dict[int, tuple[Callable[[Any], Any] | None, Callable[[Any], Any]]] = {}
-        self.food = self.capsules = 0
 
     def load(self, order: dict[str, Any]) -> str:
         """Import the team's module and let its factory make the agents."""
@@ -47,7 +44,7 @@ class Host:
         modules.install()
         self.layout = Layout(order["layout"], order["name"])
         self.length = order["length"]
-        self.food, self.capsules = self.layout.food, self.layout.capsules
+        self.hearing = Hearing(self.layout)
         random.seed(order["seed"])
         if order["numpy"]:
             try:
@@ -104,31 +101,6 @@ class Host:
             guarded("crash", end, GameState.of(state))
         return "ready"
 
-    def state(self, view: list[Any]) -> Any:
-        """The state that a message shows; food and capsules are only told when they changed."""
-        from pacman_ctf.engine import State
-
-        cells, facing, pacman, scared, carried, returned, score, left, last, food, capsules, over = view
-        if food is not None:
-            self.food = int(food, 16)
-        if capsules is not None:
-            self.capsules = int(capsules, 16)
-        return State(
-            self.layout,
-            self.food,
-            self.capsules,
-            tuple(cells),
-            tuple([FACINGS[letter] for letter in facing]),
-            tuple(pacman),
-            tuple(scared),
-            tuple(carried),
-            tuple(returned),
-            score,
-            left,
-            over,
-            last,
-        )
-
 
 def serve(read: int, write: int, hello: dict[str, Any]) -> None:
     """Answer messages until there are no more, or until the team has failed."""
@@ -142,8 +114,8 @@ def serve(read: int, write: int, hello: dict[str, Any]) -> None:
         while line := readline():
             order, *rest = loads(line)
             if order == "move":
-                agent, distances, view = rest
-                seen = GameState.of(host.state(view), distances)
+                agent, distances, *view = rest
+                seen = GameState.of(host.hearing.state(agent, *view), distances)
                 observe, act = host.asked[agent]
                 try:
                     action = act(seen if observe is None else observe(seen))
@@ -160,8 +132,7 @@ def serve(read: int, write: int, hello: dict[str, Any]) -> None:
             elif order == "register":
                 tell(write, host.register(*rest))
             elif order == "final":
-                index, view = rest
-                tell(write, host.final(index, host.state(view)))
+                tell(write, host.final(rest[0], host.hearing.state(*rest)))
     except Failed as failure:
         tell(write, failure.report)
 

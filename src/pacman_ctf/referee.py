@@ -8,17 +8,17 @@ import platform
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from pacman_ctf import engine, rules, seeds
 from pacman_ctf.engine import State
-from pacman_ctf.host import ANSWERS
 from pacman_ctf.layout import Layout
 from pacman_ctf.limits import Limits
 from pacman_ctf.nursery import Nursery
 from pacman_ctf.record import FORFEIT, NOBODY, Record, seal
 from pacman_ctf.submission import Submission
 from pacman_ctf.team import Gone, Team
+from pacman_ctf.wire import ANSWERS, Telling
 
 _ACTIONS: Final = {answer: action for action, answer in ANSWERS.items()}
 
@@ -100,7 +100,7 @@ class Game:
         self.warnings = [0] * self.layout.agents
         self.moves: list[str] = []
         self.first = seeds.first_mover(pairing.seed)
-        self.told = dict.fromkeys(teams, (self.layout.food, self.layout.capsules))
+        self.telling = {side: Telling(self.layout) for side in teams}
 
     def run(self) -> list[Fault]:
         """Play; the faults that ended the match, of which only a start can have two."""
@@ -196,7 +196,7 @@ class Game:
             agent = (self.first + move) % self.layout.agents
             side = self.sides[agent]
             distances = engine.sonar(self.state, agent, noise(move, agent))
-            self.by_agent[agent].send_line(self._view(agent, side, distances))
+            self.by_agent[agent].send_line(self.telling[side].move(agent, distances, engine.veil(self.state, agent)))
             line, seconds = self._ask(side, limits.move, "crash")
             action = _ACTIONS.get(line) or _spoken(side, agent, line)
             try:
@@ -220,27 +220,13 @@ class Game:
             raise Fault("timeout", side, f"agent {agent} took over {self.limits.warning:.1f} s of processor time "
                                          f"for {self.warnings[agent]} moves, the last {seconds:.1f} s")  # fmt: skip
 
-    def _view(self, agent: int, side: str, distances: tuple[int, ...]) -> bytes:
-        """The message that asks for a move: what the agent sees, and of food and capsules what is new to its team."""
-        seen = engine.veil(self.state, agent)
-        return _encode(["move", agent, distances, self._shown(seen, side)]).encode() + b"\n"
-
-    def _shown(self, seen: State, side: str) -> list[Any]:
-        _, food, capsules, cells, facing, pacman, scared, carried, returned, score, left, over, last = seen
-        known_food, known_capsules = self.told[side]
-        new_food = None if food == known_food else f"{food:x}"
-        new_capsules = None if capsules == known_capsules else f"{capsules:x}"
-        self.told[side] = (food, capsules)
-        faces = "".join([rules.LETTERS[action] for action in facing])
-        return [cells, faces, pacman, scared, carried, returned, score, left, last, new_food, new_capsules, over]
-
     def _finish(self) -> list[Fault]:
         """Tell the agents that it is over; one that fails even now loses, as in the engines that they know."""
         faults: list[Fault] = []
         for agent, side in enumerate(self.sides):
             if any(fault.side == side for fault in faults):
                 continue
-            self.teams[side].send("final", agent, self._shown(self.state, side))
+            self.teams[side].send(*self.telling[side].final(agent, self.state))
             try:
                 self._ask(side, self.limits.start, "crash")
             except Fault as fault:
@@ -275,9 +261,6 @@ class Game:
             "interpreter": f"{platform.python_implementation()} {platform.python_version()}",
             "clock": red.uses_clock or blue.uses_clock,
         })  # fmt: skip
-
-
-_encode = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 def _reported(side: str, line: bytes, stage: str) -> Fault:

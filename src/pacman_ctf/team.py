@@ -23,6 +23,7 @@ from pacman_ctf.submission import Submission
 LOG_BYTES: Final = 50 << 10  # of a team's output; what is beyond is cut out of the middle
 _LINE_BYTES: Final = 1 << 17  # longer answers are none
 _SLICE: Final = 0.25  # seconds between two looks at a team that thinks
+_STIRRED: Final = 0.002  # CPU seconds in such a slice that are no sleep
 _TREE_EVERY: Final = 64  # answers between two looks at what a quick team has started besides
 _NOT_STARTED: Final = 60.0  # wall seconds in which an interpreter must have begun; a loaded host takes a few
 _ENDED: Final = 20.0  # wall seconds in which a warden must have ended all
@@ -159,7 +160,7 @@ class Team:
 
     def answer(self, limit: float) -> tuple[bytes, float]:
         """The next line, and the CPU seconds that it took since the last one. Raises `Gone`."""
-        waited = asleep = 0.0
+        waited = asleep = spent = 0.0
         while True:
             begin = time.monotonic() if waited else 0.0
             line = self._line(_SLICE)
@@ -169,8 +170,8 @@ class Team:
                 raise self._kill("crash", "the process ended")
             # A slice that took far longer was no thinking: this process was suspended together with the team.
             waited += min(time.monotonic() - begin, 2 * _SLICE) if begin else _SLICE
-            spent = self.tree() - self.charged
-            asleep = asleep + _SLICE if idle(self._top) else 0.0
+            before, spent = spent, self.tree() - self.charged
+            asleep = asleep + _SLICE if spent - before < _STIRRED and idle(self._top) else 0.0
             if spent > limit:
                 raise self._out(f"used {spent:.1f} s of processor time where {limit:.1f} s are allowed")
             if asleep > self.limits.idle:
@@ -188,27 +189,33 @@ class Team:
         return line, spent
 
     def _line(self, timeout: float) -> bytes | None:
-        """The next line; None when there is none yet, b"" when there will be none."""
+        """The next line; None when there is none in time, b"" when there will be none."""
+        end = time.monotonic() + timeout
+        wait = timeout
         while b"\n" not in self._buffer:
-            events = dict(self._poll.poll(timeout * 1000))
-            if not events:
+            events = self._poll.poll(wait * 1000)
+            for descriptor, event in events:
+                if descriptor == self._from:
+                    if not self._read():
+                        return b""
+                elif not self._drain() and event & select.POLLHUP:
+                    self._poll.unregister(self._log)
+            wait = end - time.monotonic()  # a team that prints without end is out of time as well
+            if wait <= 0 and b"\n" not in self._buffer:
                 return None
-            if self._log in events:
-                self._drain()
-            if self._from in events:
-                try:
-                    data = os.read(self._from, 1 << 16)
-                except OSError:
-                    data = b""
-                if not data:
-                    return b""
-                self._buffer += data
-                if len(self._buffer) > _LINE_BYTES:
-                    raise self._kill("illegal", "sent more than an answer")
-            elif events.get(self._log, 0) == select.POLLHUP:
-                self._poll.unregister(self._log)
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line + b"\n"
+
+    def _read(self) -> bool:
+        """Take what the team answered; False when it will answer no more."""
+        try:
+            data = os.read(self._from, 1 << 16)
+        except OSError:
+            return False
+        self._buffer += data
+        if len(self._buffer) > _LINE_BYTES:
+            raise self._kill("illegal", "sent more than an answer")
+        return bool(data)
 
     def _drain(self) -> int | None:
         """Take some of the team's output; None when it has ended, 0 when there is none now."""

@@ -34,6 +34,7 @@ class ReflexCaptureAgent(CaptureAgent):
         """Remember where home is."""
         super().register_initial_state(game_state)
         self.start = game_state.get_agent_position(self.index)
+        self.gates = self.home_column(game_state)
 
     def choose_action(self, game_state: GameState) -> str:
         """The action of greatest value; one of the best by chance."""
@@ -93,7 +94,7 @@ class OffensiveReflexAgent(ReflexCaptureAgent):
         features["score"] = self.get_score(successor)
         load = mine.num_carrying
         if load >= self.LOAD or len(food) <= 2:
-            features["way_home"] = min(self.get_maze_distance(place, gate) for gate in self.home_column(successor))
+            features["way_home"] = min(self.get_maze_distance(place, gate) for gate in self.gates)
         elif food:
             features["way_to_food"] = min(self.get_maze_distance(place, dot) for dot in food)
         for opponent in self.get_opponents(successor):
@@ -130,8 +131,7 @@ class DefensiveReflexAgent(ReflexCaptureAgent):
             way = min(self.get_maze_distance(place, where) for where in seen)
             features["way_to_intruder"] = way if not mine.scared_timer else -way
         else:
-            gates = self.home_column(successor)
-            post = gates[len(gates) // 2]
+            post = self.gates[len(self.gates) // 2]
             if intruders:
                 defended = self.get_food_you_are_defending(successor).as_list()
                 post = min(defended, key=lambda dot: self.get_maze_distance(post, dot), default=post)

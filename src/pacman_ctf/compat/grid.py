@@ -46,7 +46,7 @@ class Grid:
         if initial_value not in (False, True):
             raise ValueError("Grids can only contain booleans")
         self.width, self.height = width, height
-        self._columns: list[Column] | None = None
+        self._columns: Any = None  # by x, a column or None; None as long as nobody has indexed the grid
         self._plain = True
         self._bits = (1 << width * height) - 1 if initial_value else 0
         if bit_representation:
@@ -63,17 +63,7 @@ class Grid:
     @property
     def data(self) -> list[Column]:
         """The columns, as lists."""
-        columns = self._columns
-        if columns is None:
-            columns = self._columns = []
-            height, bits = self.height, self._bits
-            mask = (1 << height) - 1
-            for x in range(self.width):
-                column = Column(_column(bits & mask, height))
-                column.grid, column.x = self, x
-                columns.append(column)
-                bits >>= height
-        return columns
+        return [self[x] for x in range(self.width)]
 
     @data.setter
     def data(self, columns: list[Any]) -> None:
@@ -81,13 +71,31 @@ class Grid:
             self[x] = column
 
     def __getitem__(self, x: Any) -> Any:
-        columns = self._columns
-        return (self.data if columns is None else columns)[x]
+        try:
+            column = self._columns[x]
+        except TypeError:
+            if self._columns is not None:
+                raise
+            self._columns = [None] * self.width
+            return self[x]
+        if column is None:
+            return self._made(x if x >= 0 else x + self.width)
+        return self.data[x] if isinstance(x, slice) else column
+
+    def _made(self, x: int) -> Column:
+        """A column as a list, made when it is first asked for."""
+        height = self.height
+        column = Column(_column(self._bits >> x * height & (1 << height) - 1, height))
+        column.grid, column.x = self, x
+        self._columns[x] = column
+        return column
 
     def __setitem__(self, x: int, values: Any) -> None:
         column = Column(values)
         column.grid, column.x = self, x
-        self.data[x] = column
+        if self._columns is None:
+            self._columns = [None] * self.width
+        self._columns[x] = column
         self._reread(x, column)
 
     def _reread(self, x: int, column: Column) -> None:
