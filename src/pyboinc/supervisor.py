@@ -308,4 +308,4 @@ class _Task:
 def _until(done: Callable[[], bool], patience: float) -> None:
     give_up = time.monotonic() + patience
     while not done() and time.monotonic() < give_up:
-        time.sleep(TICK)
+        time.sleep(TICK / 5)

@@ -98,7 +98,10 @@ def _writable(policy: Policy) -> list[str]:
 
 def system_paths() -> list[str]:
     """What any Python program reads of its host: this interpreter and its library, the system's libraries."""
-    return [*_SYSTEM, sys.base_prefix, sys.prefix, os.path.realpath(sys.executable)]
+    paths = [*_SYSTEM, sys.base_prefix, sys.prefix, os.path.realpath(sys.executable)]
+    # Started without its site module, an interpreter does not know that it stands in a virtual environment.
+    environment = os.path.dirname(os.path.dirname(os.path.abspath(sys.executable)))
+    return [*paths, environment] if os.path.isfile(os.path.join(environment, "pyvenv.cfg")) else paths
 
 
 # What any program needs: its libraries, the time zone, harmless devices, facts about its own machine.
