@@ -5,29 +5,64 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from pathlib import Path
 
-from pyboinc.package import build, cache, recipe, sources, toolchain
+from pyboinc.package import application, build, cache, recipe, sources, toolchain
+
+_EXPECTED = (application.ApplicationError, build.BuildError, sources.SourceError, toolchain.NoCompilerError)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m pyboinc.package", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    runtime = commands.add_parser("runtime", help="build the interpreter for a kind of machine, once per recipe")
-    runtime.add_argument("--target", choices=sorted(recipe.TARGETS), default=recipe.X86_64.short)
-    options = parser.parse_args(arguments)
+    options = _parser().parse_args(arguments)
     began = time.monotonic()
 
     def tell(step: str) -> None:
         sys.stderr.write(f"[{time.monotonic() - began:4.0f} s] {step}\n")
 
     try:
-        path = build.build(recipe.TARGETS[options.target], cache.default(), tell=tell)
-    except (build.BuildError, sources.SourceError, toolchain.NoCompilerError) as error:
+        paths = _runtime(options, tell) if options.command == "runtime" else _app(options)
+    except _EXPECTED as error:
         sys.stderr.write(f"{error}\n")
         return 1
-    sys.stdout.write(f"{path}\n")
+    sys.stdout.writelines(f"{path}\n" for path in paths)
     return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pyboinc.package", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    known = sorted(recipe.TARGETS)
+    runtime = commands.add_parser("runtime", help="build the interpreter for a kind of machine, once per recipe")
+    runtime.add_argument("--target", choices=known, default=recipe.X86_64.short, help="the kind of machine")
+    app = commands.add_parser("app", help="make a BOINC application out of a Python program")
+    app.add_argument("main", type=Path, help="the program: a file, or a folder with __main__.py")
+    app.add_argument("beside", type=Path, nargs="*", help="modules, packages and data files that it needs")
+    app.add_argument("--name", help="the application's name; the program's own by default")
+    app.add_argument("--version", default="1.0", help="the version's number")
+    app.add_argument("--platform", choices=known, action="append", help="a kind of machine; once for each")
+    app.add_argument("--output", action="append", default=[], help="a copied output of the jobs; once for each")
+    app.add_argument("--network", action="store_true", help="let the program use the network")
+    app.add_argument("--no-sandbox", action="store_true", help="let the program reach all that the client can")
+    app.add_argument("--out", type=Path, default=Path(), help="where to put apps/NAME/VERSION/PLATFORM")
+    return parser
+
+
+def _runtime(options: argparse.Namespace, tell: build.Tell) -> list[Path]:
+    return [build.build(recipe.TARGETS[options.target], cache.default(), tell=tell)]
+
+
+def _app(options: argparse.Namespace) -> list[Path]:
+    made = application.Application(
+        options.name or options.main.stem,
+        options.main,
+        tuple(options.beside),
+        outputs=tuple(options.output),
+        sandboxed=not options.no_sandbox,
+        network=options.network,
+    )
+    targets = [recipe.TARGETS[name] for name in options.platform or [recipe.X86_64.short]]
+    return application.make(made, options.version, targets, cache.default(), options.out)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,133 @@
+"""Any Python program as a BOINC application."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from pyboinc.package import application, build, cache, recipe
+from pyboinc.package.__main__ import main
+from pyboinc.package.application import Application, ApplicationError
+from pyboinc.testing import FakeClient
+
+PROGRAM = """
+import sys
+import pyboinc
+from words import WORD
+with open(pyboinc.resolve("in")) as file:
+    number = int(file.read())
+pyboinc.fraction_done(0.5)
+with open(pyboinc.resolve("out"), "w") as file:
+    file.write(f"{WORD} {number ** 2} {sys.argv[1:]}")
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    folder = tmp_path / "source"
+    folder.mkdir()
+    (folder / "words.py").write_text("WORD = 'squared:'\n")
+    (folder / "square.py").write_text(PROGRAM)
+    return folder / "square.py"
+
+
+@pytest.fixture
+def built() -> Path:
+    path = cache.default() / "runtime" / recipe.digest(recipe.X86_64) / build.name(recipe.X86_64)
+    if sys.platform != "linux" or os.uname().machine != "x86_64" or not path.exists():
+        pytest.skip("the interpreter of this recipe is not built: make runtime (some minutes, once)")
+    return path
+
+
+def packaged(program: Path, out: Path, *options: str) -> Path:
+    arguments = ["app", str(program), str(program.with_name("words.py")), "--out", str(out), *options]
+    assert main(arguments) == 0
+    return out / "apps" / "square" / "1.0" / recipe.X86_64.platform
+
+
+def test_a_packaged_program_runs_in_a_slot(built: Path, program: Path, tmp_path: Path, client: FakeClient) -> None:
+    folder = packaged(program, tmp_path)
+    version = ET.parse(folder / "version.xml").getroot()
+    names = {file.findtext("logical_name", ""): file.findtext("physical_name", "") for file in version.iter("file")}
+    assert version.findtext("api_version") == "7.5.0"
+    [started] = [
+        file.findtext("physical_name", "") for file in version.iter("file") if file.find("main_program") is not None
+    ]
+    for name in names.values():
+        shutil.copy(folder / name, client.project)
+    client.link("main.zip", names["main.zip"])
+    client.link("in", "wu_in").write_text("12")
+    out = client.link("out", "wu_out")
+    client.start([f"../../projects/example.org/{started}", "--extra", "word"])
+    assert client.finish() == 0, client.stderr()
+    assert out.read_text() == "squared: 144 ['--extra', 'word']"
+
+
+def test_the_same_program_gives_the_same_files(built: Path, program: Path, tmp_path: Path) -> None:
+    one, other = packaged(program, tmp_path / "one"), packaged(program, tmp_path / "other")
+    assert {path.name: path.read_bytes() for path in one.iterdir()} == {
+        path.name: path.read_bytes() for path in other.iterdir()
+    }
+    program.write_text(program.read_text() + "# changed\npass\n")
+    changed = packaged(program, tmp_path / "changed")
+    assert len({path.name for folder in (one, changed) for path in folder.glob("square_*.zip")}) == 2
+
+
+def test_a_version_is_never_made_twice(
+    built: Path, program: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    packaged(program, tmp_path)
+    assert main(["app", str(program), "--out", str(tmp_path)]) == 1
+    assert "choose another version" in capsys.readouterr().err
+
+
+def test_a_program_of_a_later_python_is_refused(built: Path, program: Path, tmp_path: Path) -> None:
+    program.write_text("def broken(:\n")
+    with pytest.raises(ApplicationError, match=r"(?s)does not take it.*square\.py"):
+        application.make_zip(Application("square", program), built, tmp_path / "out.zip")
+
+
+@pytest.mark.parametrize(
+    ("name", "main_file", "said"),
+    [("a/b", "square.py", "one word"), ("square", "missing.py", "there is no"), ("square", ".", "no __main__.py")],
+)
+def test_bad_input_is_said(program: Path, name: str, main_file: str, said: str) -> None:
+    with pytest.raises(ApplicationError, match=said):
+        Application(name, program.parent / main_file)
+
+
+def test_every_option_is_documented(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "pyboinc.md").read_text()
+    for command in ("runtime", "app"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        options = {word.strip(",[]") for word in capsys.readouterr().out.split() if word.strip("[").startswith("--")}
+        missing = {option for option in options - {"--help"} if f"`{option}`" not in page and f"{option} " not in page}
+        assert not missing, command
+
+
+def test_without_the_compiler_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from importlib import metadata
+
+    from pyboinc.package import toolchain
+
+    def missing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    with pytest.raises(toolchain.NoCompilerError, match=f"pip install ziglang=={recipe.ZIG_VERSION}"):
+        toolchain.find_zig()
+
+
+def test_a_tampered_source_is_refused(tmp_path: Path) -> None:
+    from pyboinc.package import sources
+
+    (tmp_path / "x.dsc").write_text("other")
+    with pytest.raises(sources.SourceError, match="not what the recipe names"):
+        sources.check(tmp_path / "x.dsc", "0" * 64)
+    assert not (tmp_path / "x.dsc").exists()
