@@ -18,7 +18,6 @@ from pyboinc.channels import ChannelError
 from pyboinc.ending import ChildExit
 from pyboinc.limits import Limits
 from pyboinc.process import Child, kill_leftovers
-from pyboinc.sandbox import SandboxUnavailableError
 from pyboinc.watch import Watch, say
 
 TYPE_CHECKING = False
@@ -75,12 +74,18 @@ def supervise(
         client = clients.find(directory)
         confinement = None
         if sandbox is not None:
+            # Not everybody ships the sandbox, and it costs some milliseconds.
             from pyboinc.confine import confine
+            from pyboinc.sandbox import SandboxUnavailableError
 
-            confinement = confine(sandbox, directory, outputs)
+            try:
+                confinement = confine(sandbox, directory, outputs)
+            except SandboxUnavailableError as error:
+                say(str(error))
+                return slot.EXIT_INIT_FAILURE
         task = _Task(client, directory, limits, dict(os.environ if env is None else env), cwd, confinement)
         return task.run(command, after_exit or ChildExit.exit_code)
-    except (ChannelError, SandboxUnavailableError) as error:
+    except ChannelError as error:
         say(f"{error}")
         return slot.EXIT_INIT_FAILURE
     finally:

@@ -13,6 +13,7 @@ import pyboinc
 
 SOURCES = sorted(Path(pyboinc.__file__).parent.glob("*.py"))
 COSTLY = {
+    "pyboinc.sandbox",
     "argparse",
     "asyncio",
     "contextlib",
