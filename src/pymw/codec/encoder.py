@@ -7,8 +7,7 @@ import datetime as dt
 import enum
 import math
 import struct
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
@@ -19,18 +18,13 @@ from pymw.codec.wire import DTYPE, MAX_FRACTION_BYTES, CodecError, Limits
 
 __all__ = ["Encoder"]
 
+_SMALL = [bytes([number]) for number in range(0x80)]
 _NAN = struct.pack("<d", math.nan)
 
 
-@contextmanager
-def _at(segment: str) -> Iterator[None]:
-    try:
-        yield
-    except CodecError as error:
-        raise error.under(segment) from None
-
-
 def _varint(number: int) -> bytes:
+    if number < 0x80:
+        return _SMALL[number]
     out = bytearray()
     while number > 0x7F:
         out.append(number & 0x7F | 0x80)
@@ -90,36 +84,39 @@ class Encoder:
     def bits(self, number: float) -> bytes:
         return _NAN if self.canonical and math.isnan(number) else struct.pack("<d", number)
 
-    @contextmanager
-    def inside(self, container: object) -> Iterator[None]:
+    def enter(self, container: object) -> None:
+        """Go into a container; `leave` it again. After an error nobody goes on with this encoder."""
         if id(container) in self.open:
             raise CodecError("contains itself; cycles cannot be sent")
         if len(self.open) >= self.limits.depth:
             raise CodecError(f"nested deeper than {self.limits.depth} levels")
         self.open.add(id(container))
-        yield
+
+    def leave(self, container: object) -> None:
         self.open.discard(id(container))
 
     def sequence(self, tag: bytes, items: tuple[object, ...] | list[object]) -> None:
-        with self.inside(items):
-            self.out += tag + _varint(len(items))
-            done = 0
-            try:
-                for item in items:
-                    self.value(item)
-                    done += 1
-            except CodecError as error:
-                raise error.under(f"[{done}]") from None
+        self.enter(items)
+        self.out += tag + _varint(len(items))
+        done = 0
+        try:
+            for item in items:
+                self.value(item)
+                done += 1
+        except CodecError as error:
+            raise error.under(f"[{done}]") from None
+        self.leave(items)
 
     def set(self, tag: bytes, items: Collection[object]) -> None:
-        with self.inside(items):
-            self.out += tag + _varint(len(items))
-            encoded = []
-            for item in items:
-                with _at("{...}"):
-                    encoded.append(self.detached(item))
-            for element in sorted(encoded):  # so that equal sets make equal bytes
-                self.out += element
+        self.enter(items)
+        self.out += tag + _varint(len(items))
+        try:
+            encoded = [self.detached(item) for item in items]
+        except CodecError as error:
+            raise error.under("{...}") from None
+        for element in sorted(encoded):  # so that equal sets make equal bytes
+            self.out += element
+        self.leave(items)
 
     def detached(self, value: object) -> bytes:
         """The encoding of one value, taken off the end of `out` again."""
@@ -130,32 +127,40 @@ class Encoder:
         return encoded
 
     def dict(self, mapping: dict[object, object]) -> None:
-        with self.inside(mapping):
-            self.out += b"d" + _varint(len(mapping))
-            start = len(self.out)
-            entries = []
+        self.enter(mapping)
+        self.out += b"d" + _varint(len(mapping))
+        start = len(self.out)
+        entries = []
+        key: object = None
+        in_key = True
+        try:
             for key, item in mapping.items():
-                begin = len(self.out)
-                with _at(f" key {key!r:.60}"):
-                    self.value(key)
-                middle = len(self.out)
-                with _at(f"[{key!r:.60}]"):
-                    self.value(item)
+                begin, in_key = len(self.out), True
+                self.value(key)
+                middle, in_key = len(self.out), False
+                self.value(item)
                 if self.canonical:
                     entries.append((bytes(self.out[begin:middle]), bytes(self.out[middle:])))
-            if self.canonical:
-                self.out[start:] = b"".join(key + item for key, item in sorted(entries))
+        except CodecError as error:
+            raise error.under(f" key {key!r:.60}" if in_key else f"[{key!r:.60}]") from None
+        if self.canonical:
+            self.out[start:] = b"".join(key + item for key, item in sorted(entries))
+        self.leave(mapping)
 
     def record(self, tag: bytes, value: object, fields: Any, *, by_name: bool = False) -> None:
-        with self.inside(value):
-            items = list(fields)
-            self.class_name(tag, type(value))
-            self.out += _varint(len(items))
+        self.enter(value)
+        items = list(fields)
+        self.class_name(tag, type(value))
+        self.out += _varint(len(items))
+        name = ""
+        try:
             for name, item in items:
                 if by_name:
                     self.blob(b"", name.encode())
-                with _at(f".{name}"):
-                    self.value(item)
+                self.value(item)
+        except CodecError as error:
+            raise error.under(f".{name}") from None
+        self.leave(value)
 
     def enum(self, member: enum.Enum) -> None:
         if not isinstance(member._name_, str) or member._name_ not in type(member)._member_map_:

@@ -36,6 +36,9 @@ SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is 
 MEMORY, DISK = 256 << 20, 512 << 20
 
 
+_PLAIN = {type(None), bool, int, float, complex, str, bytes}
+
+
 @dataclass(frozen=True, slots=True)
 class Code:
     """A function as volunteers get it."""
@@ -199,8 +202,12 @@ def _arguments(batch: Batch, i: int) -> bytes:
 
 
 def _classes(batch: Batch, i: int) -> set[type]:
+    """The classes of the user's own among the arguments of a task."""
+    arguments = _all_arguments(batch, i)
+    if all(type(each) in _PLAIN for each in arguments[0]) and not arguments[1]:
+        return set()
     try:
-        return codec.classes(_all_arguments(batch, i))
+        return codec.classes(arguments)
     except codec.CodecError:
         _arguments(batch, i)  # says the same, from the outside
         raise
