@@ -39,7 +39,7 @@ from typing import Any
 from pymw import codec
 from pymw.shipping import global_names, reach_of, unchanged
 
-__all__ = ["Identity", "identify"]
+__all__ = ["Identity", "identify", "is_the_users"]
 
 DYNAMIC = {"getattr", "globals", "locals", "vars", "eval", "exec", "__import__", "import_module"}
 PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"
@@ -79,6 +79,11 @@ _identities: weakref.WeakKeyDictionary[Any, tuple[list[Any], Identity]] = weakre
 def _not_the_users(thing: Any) -> bool:
     module = getattr(thing, "__module__", None)
     return isinstance(module, str) and isinstance(thing, (type, types.FunctionType)) and _owner(module) is not None
+
+
+def is_the_users(name: str, module: Any) -> bool:
+    """Whether a module of that name is the user's own: not installed, not Python's, not ours."""
+    return name != "__main__" and getattr(module, "__file__", None) is not None and _owner(name) is None
 
 
 def _identify(function: Callable[..., Any]) -> Identity:

@@ -18,8 +18,10 @@ from pymw.backends import open_backend
 from pymw.backends.protocol import Backend, Batch, Broken, Call, Capabilities, Receiver, Setup, refuse_unsupported
 from pymw.bar import bar_for
 from pymw.collector import Intake
-from pymw.errors import NotInsideTask
+from pymw.dependencies import dependencies, when_ready
+from pymw.errors import NotInsideTask, UnsupportedOption
 from pymw.feed import columns_of, rows_of
+from pymw.files import named
 from pymw.mapping import Gathering, OnError, read
 from pymw.retrying import Retrying
 from pymw.status import MasterStatus
@@ -176,6 +178,11 @@ class Master(Executor):
 
     def _checked(self, options: TaskOptions) -> TaskOptions:
         refuse_unsupported(options, self._backend.capabilities, self._backend.name)
+        for name in ("key", "reuse"):
+            if name in options.given() and self._run is None:
+                raise UnsupportedOption(name, self._backend.name, 'it is for named runs: Master(..., run="a name")')
+        if options.files or options.outputs:
+            named(options)  # refuses what is not there
         return options
 
     def _submit(self, options: TaskOptions, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Any) -> TaskFuture:
@@ -186,18 +193,25 @@ class Master(Executor):
         future._call = call = Call(fn, options, receiver, run=self._run)
         columns = tuple((arg,) for arg in args)
         keys = None if self._run is None else self._run.keys(call, columns, 1, kwargs)
+        future.key = keys[0] if keys is not None else ""
         batch = Batch(call, range(1), columns, kwargs, keys)
-        if isinstance(receiver, Retrying):
-            receiver.sends(batch)
         with self._lock:
             self._refuse_if_closed()
             self._intake.admit(call)
         try:
-            self._send(batch)
+            if waits_for := dependencies(batch):
+                when_ready(batch, waits_for, self._send_one)
+            else:
+                self._send_one(batch)
         except BaseException:
             self._intake.dismiss(call)
             raise
         return future
+
+    def _send_one(self, batch: Batch) -> None:
+        if isinstance(batch.call.receiver, Retrying):
+            batch.call.receiver.sends(batch)
+        self._send(batch)
 
     def _send(self, batch: Batch) -> None:
         """To the backend, or as far as the run's journal does not know the result already."""
@@ -212,6 +226,8 @@ class Master(Executor):
     def _map(
         self, options: TaskOptions, fn: Callable[..., Any], iterables: Sequence[Iterable[Any]], reading: Reading
     ) -> Iterator[Any]:
+        if options.outputs:
+            raise UnsupportedOption("outputs", self._backend.name, "files come back by submit() and TaskFuture.files")
         deadline = None if reading.timeout is None else time.monotonic() + reading.timeout
         with self._lock:
             self._refuse_if_closed()
@@ -375,17 +391,19 @@ class Sending:
     def feed(self) -> int | None:
         """Send what the window has room for; return at how many unfinished tasks to come again, None for never.
 
-        While there are results to read, what is not yet read counts. Behind a straggler, where the reader would
-        have to wait, only what is not yet finished does: workers never idle because of one slow task.
+        With `buffersize`, what is not yet read counts, as in the standard library. By itself the window does so
+        only while there are results to read; behind a straggler, where the reader would have to wait, what is not
+        yet finished counts: workers never idle because of one slow task.
         """
         if self._iterators is None:
             if self._error is not None and not self._gathering.unread:
                 raise self._error
             return None
         low = self._window - 1 if self._fixed else self._window // 2
-        taken = self._gathering.unread if self._gathering.ready else self._gathering.away
+        exact = self._fixed or self._gathering.ready
+        taken = self._gathering.unread if exact else self._gathering.away
         if taken > low:
-            return low
+            return None if exact else low
         if self._master._closed:
             raise RuntimeError("the master was shut down before the input of this map was at its end")
         now = time.monotonic()
@@ -393,7 +411,7 @@ class Sending:
             self._window *= 2
         self._fed = now
         self._send_rows(self._iterators, self._window - taken)
-        return self._window - 1 if self._fixed else self._window // 2
+        return None if self._fixed else self._window // 2
 
     def _send_rows(self, iterators: Sequence[Iterator[Any]], room: int) -> None:
         try:

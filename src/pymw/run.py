@@ -14,10 +14,11 @@ from typing import Any
 from pymw import codec
 from pymw.backends.protocol import Batch, Call, Ended, Event, Placement, Returned
 from pymw.errors import UnshippableError
+from pymw.files import digests
 from pymw.identity import identify
 from pymw.journal import Journal, Record, Recorded
 from pymw.outcome import Ending, Outcome
-from pymw.task import TaskOptions
+from pymw.task import TaskFuture, TaskOptions
 
 __all__ = ["Run", "RunView", "open_run"]
 
@@ -46,6 +47,8 @@ class Run:
     def keys(self, call: Call, columns: Sequence[Sequence[Any]], count: int, kwargs: Mapping[str, Any]) -> list[str]:
         """The keys of tasks of the call, in the order of their arguments."""
         function = self._identity(call)
+        if call.options.files:
+            function += codec.digest(digests(call.options))
         given = [self._given(call.options, columns, i, kwargs) for i in range(count)]
         keys = []
         for digest in given:
@@ -57,7 +60,7 @@ class Run:
 
     def _given(self, options: TaskOptions, columns: Sequence[Sequence[Any]], i: int, kwargs: Mapping[str, Any]) -> str:
         args = tuple(column[i] for column in columns)
-        what: Any = (args, dict(kwargs))
+        what: Any = (_by_key(args), dict(zip(kwargs, _by_key(kwargs.values()), strict=True)))
         if options.key is not None:
             what = ("key", options.key(*args, **kwargs) if callable(options.key) else options.key)
         try:
@@ -120,7 +123,8 @@ class Run:
                     if (key := keys.pop(index, None)) is not None:
                         ends.append((key, Recorded.RETURNED, value))
             elif isinstance(event, Ended) and event.outcome.ending is not Ending.CANCELLED:
-                key = self._keys.get(event.call, {}).pop(event.index, None)
+                # Kept, not taken out: with `retries` this may not have been the last word.
+                key = self._keys.get(event.call, {}).get(event.index)
                 if key is not None:
                     ends.append((key, *_end(event)))
         if ends:
@@ -151,6 +155,11 @@ class Run:
     def note(self, name: str, value: str | None = None) -> str | None:
         """As RunHandle says."""
         return self._journal.note(name, value)
+
+
+def _by_key(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The values; a task among them counts by its own key."""
+    return tuple(("task", value.key) if isinstance(value, TaskFuture) else value for value in values)
 
 
 def _name(call: Call) -> str:

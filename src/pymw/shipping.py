@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
 import dis
 import itertools
 import pickle
 import sys
+import threading
 import types
 import weakref
 from collections.abc import Callable, Iterator
@@ -16,7 +18,17 @@ from typing import Any
 
 from pymw.errors import UnshippableError
 
-__all__ = ["Shipment", "culprit", "global_names", "pack", "pack_call", "reach_of", "ship", "unchanged"]
+__all__ = [
+    "Shipment",
+    "culprit",
+    "global_names",
+    "own_modules_by_value",
+    "pack",
+    "pack_call",
+    "reach_of",
+    "ship",
+    "unchanged",
+]
 
 DEEPEST = 20
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
@@ -83,6 +95,27 @@ def ship(function: Callable[..., Any]) -> Shipment:
 
 
 _shipments: weakref.WeakKeyDictionary[Any, tuple[list[Any], Shipment]] = weakref.WeakKeyDictionary()
+
+
+_registering = threading.RLock()
+
+
+@contextlib.contextmanager
+def own_modules_by_value() -> Iterator[None]:
+    """While this lasts, what is defined in modules of the user's own is pickled as it is, not as a name."""
+    import cloudpickle
+
+    from pymw.identity import is_the_users
+
+    with _registering:
+        modules = [module for name, module in list(sys.modules.items()) if is_the_users(name, module)]
+        for module in modules:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in modules:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _name(function: Any) -> str:

@@ -92,6 +92,7 @@ class TaskFuture(Future[Any]):
     # the function nor its arguments live as long as the future.
     _call: Call | None = None
     _id = _name = ""
+    key = ""  # in a named run: what tells the task apart for ever
 
     def __init__(self, backend: Backend, over: Callable[[Call], None]) -> None:
         super().__init__()

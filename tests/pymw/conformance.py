@@ -248,7 +248,7 @@ class Refusals(Backed):
             ({"quorum": 2}, "redundancy"),
             ({"time_limit": 5.0}, "kills_tasks"),
             ({"deadline": 60.0}, "deadlines"),
-            ({"files": ["a.txt"]}, "files"),
+            ({"files": [__file__]}, "files"),
             ({"memory": 1 << 30}, "memory_limit"),
             ({"disk": 1 << 30}, "disk_limit"),
             ({"priority": 3}, "priorities"),

@@ -22,6 +22,8 @@ GROUP = "pymw.backends"
 BUILT_IN: Mapping[str, tuple[str, str]] = {
     "local": ("pymw.backends.local:open_local", "worker processes on this machine"),
     "boinc": ("pymw.backends.boinc:open_boinc", "volunteers' computers, through the BOINC project in a directory"),
+    "mpi": ("pymw.backends.mpi:open_mpi", "the ranks of an MPI job, through mpi4py.futures"),
+    "dask": ("pymw.backends.dask:open_dask", "the workers of a Dask scheduler: dask:ADDRESS"),
     "memory": ("pymw.testing:open_memory", "threads of this process, for tests"),
 }
 
@@ -35,7 +37,13 @@ def known_backends() -> dict[str, str]:
 def open_backend(url: str | Backend | Executor, setup: Setup) -> Backend:
     """The backend that `url` names: ``local``, ``boinc:DIR``, ``NAME:ADDRESS``."""
     if not isinstance(url, str):
-        raise TypeError(f"a backend is named by a URL such as 'local', not {url!r}")
+        from concurrent.futures import Executor
+
+        from pymw.backends.executor import ExecutorBackend
+
+        if isinstance(url, Executor):
+            return ExecutorBackend(url, setup)
+        raise TypeError(f"a backend is a URL such as 'local' or an Executor, not {url!r}")
     name, _, address = url.partition(":")
     return _factory(name)(address, setup)
 

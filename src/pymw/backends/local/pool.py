@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import shutil
@@ -36,6 +37,7 @@ from pymw.backends.protocol import (
     Setup,
 )
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
+from pymw.files import InFolder, Left, named
 from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
 from pymw.shipping import Shipment, pack, pack_call, ship
 
@@ -57,6 +59,7 @@ CAPABILITIES = Capabilities(
     trusted=True,
     progress=True,
     checkpoints=True,
+    files=True,
     priorities=True,
 )
 
@@ -391,6 +394,8 @@ class LocalBackend:
         else:
             events.append(Returned(call, index, [read]))
             return
+        if isinstance(outcome.value, Left):
+            outcome = dataclasses.replace(outcome, value=outcome.value.value, files=outcome.value.files)
         events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", _resolve)))
 
     def _finish(self, worker: WorkerProcess, chunk: Chunk, stopped: int, seconds: float) -> None:
@@ -551,6 +556,8 @@ def _count(address: str, setup: Setup) -> int:
 
 
 def _cores() -> int:
+    if (share := os.environ.get("PYMW_CORES", "")).isdecimal():
+        return max(1, int(share))  # inside a task of ours: the other workers have the other cores
     try:
         return len(os.sched_getaffinity(0))
     except AttributeError:
@@ -565,7 +572,7 @@ def _environment(workers: int) -> dict[str, str]:
     # A worker frees and needs blocks of the same size all day: the C library should keep some instead of returning
     # them to the system, which costs more than all the copying.
     defaults |= {"MALLOC_MMAP_THRESHOLD_": str(KEEP_MEMORY), "MALLOC_TRIM_THRESHOLD_": str(KEEP_MEMORY)}
-    return defaults | dict(os.environ)
+    return defaults | dict(os.environ) | {"PYMW_CORES": threads}
 
 
 def _initializer(setup: Setup) -> bytes | None:
@@ -577,7 +584,10 @@ def _initializer(setup: Setup) -> bytes | None:
 
 
 def _stretch(batch: Batch) -> Stretch:
-    shipment = ship(batch.call.function)
+    options, function = batch.call.options, batch.call.function
+    if options.files or options.outputs:
+        function = InFolder(function, named(options), tuple(options.outputs))
+    shipment = ship(function)
     payload = None if batch.call.many else pack_call(batch.args(0), dict(batch.kwargs))
     return Stretch(batch, shipment, 0, len(batch), payload)
 

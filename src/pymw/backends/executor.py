@@ -1,0 +1,227 @@
+"""Any `concurrent.futures.Executor` as a backend: the door to pools and clusters that have one.
+
+Functions and arguments travel as our own pickles, so that a lambda or a function of the script works wherever
+cloudpickle is; an Executor that runs threads gets them as they are. An Executor cannot kill a running task.
+"""
+
+# ruff: noqa: BLE001 - reading and writing the user's objects may raise anything
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import platform
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from typing import Any
+
+from pymw import worker
+from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
+from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
+from pymw.files import InFolder, Left, named
+from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
+from pymw.shipping import own_modules_by_value, pack, pack_call, ship
+
+__all__ = ["ExecutorBackend"]
+
+WAITING = 4  # chunks at the executor for each of its workers: enough to keep them busy, few enough to cancel
+LONGEST = 256  # tasks in a chunk
+
+
+class ExecutorBackend:
+    """Chunks of tasks, each one call of the executor."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        setup: Setup,
+        *,
+        name: str | None = None,
+        workers: int | None = None,
+        close: Callable[[], None] | None = None,
+        survives_worker_loss: bool = False,
+        elsewhere: bool = False,
+    ) -> None:
+        for option in ("initializer", "max_tasks_per_child", "mp_context"):
+            if getattr(setup, option) is not None:
+                raise UnsupportedOption(option, name or type(executor).__name__, "give it to the executor itself")
+        self.name = name or f"executor {type(executor).__name__}"
+        self._executor = executor
+        self._collector = setup.collector
+        self._in_threads = isinstance(executor, ThreadPoolExecutor)
+        self._close = close
+        # Workers on other machines import what is installed there; the user's own modules travel by value.
+        self._elsewhere = elsewhere
+        self._pickling = own_modules_by_value if elsewhere else contextlib.nullcontext
+        self._workers = setup.max_workers or workers or getattr(executor, "_max_workers", None) or os.cpu_count() or 1
+        self.capabilities = Capabilities(
+            trusted=True, survives_worker_loss=survives_worker_loss, files=not self._in_threads
+        )
+        self._lock = threading.RLock()
+        self._delivering = threading.Lock()
+        self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been handed out
+        self._out: dict[Future[Any], tuple[Batch, Any]] = {}
+        self._closed = False
+
+    def submit(self, batches: Sequence[Batch]) -> None:
+        """As Backend says."""
+        for batch in batches:
+            if not batch.call.many and not self._in_threads:
+                with self._pickling():
+                    pack_call(batch.args(0), dict(batch.kwargs))  # refuses at the call what cannot be sent
+                    pack(batch.call.function)
+        with self._lock:
+            if self._closed:
+                raise BackendError(f"backend {self.name!r} is closed")
+            self._waiting.extend((batch, 0) for batch in batches if len(batch))
+        self._hand_out()
+
+    def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
+        """As Backend says: what the executor has not begun is cancelled there, what it runs is not."""
+        with self._lock:
+            if indices is None:
+                self._waiting = deque(item for item in self._waiting if item[0].call is not call)
+            theirs = [future for future, (batch, _) in self._out.items() if batch.call is call]
+        for future in theirs:
+            future.cancel()
+
+    def explain(self, call: Call, index: int) -> str:
+        """As Backend says."""
+        with self._lock:
+            out, waiting = len(self._out), sum(len(batch) - start for batch, start in self._waiting)
+        return f"{call.name} waits or runs at {self.name}: it has {out} chunks, and {waiting} tasks wait for it"
+
+    def status(self) -> BackendStatus:
+        """As Backend says."""
+        with self._lock:
+            running = sum(future.running() for future in self._out)
+            waiting = sum(len(batch) - start for batch, start in self._waiting)
+            return BackendStatus(self._workers, running, waiting + len(self._out) - running)
+
+    def close(self, *, detach: bool = False) -> None:
+        """As Backend says; an executor that was handed to us is its owner's to shut down."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            self._waiting.clear()
+            out = list(self._out)
+        for future in out:
+            future.cancel()
+        if self._close is not None:
+            self._close()
+
+    # Handing out.
+
+    def _hand_out(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or not self._waiting or len(self._out) >= WAITING * self._workers:
+                    return
+                batch, start = self._waiting.popleft()
+                share = -(-(len(batch) - start) // (WAITING * self._workers))
+                end = min(len(batch), start + (batch.call.chunksize or min(LONGEST, max(1, share))))
+                if end < len(batch):
+                    self._waiting.appendleft((batch, end))
+                part = batch[start:end]
+                if not self._collector.begin(batch.call, part.indices[0], len(part), self.name):
+                    continue
+                try:
+                    future = self._call(part)
+                except Exception as error:
+                    future = Future()
+                    future.set_exception(error)
+                self._out[future] = (part, None)
+            future.add_done_callback(self._take_home)
+
+    def _call(self, part: Batch) -> Future[Any]:
+        options, function = part.call.options, part.call.function
+        if self._in_threads:
+            tasks = [(args, dict(part.kwargs)) for _, args in part.tasks()]
+            return self._executor.submit(_in_thread, function, tasks)
+        if options.files or options.outputs:
+            function = InFolder(function, named(options), tuple(options.outputs))
+        with self._pickling():
+            data = pack([(args, dict(part.kwargs)) for _, args in part.tasks()], "args")
+            code = pack(function) if self._elsewhere else ship(function).data
+        return self._executor.submit(_in_process, code, data)
+
+    # Coming home: called in whichever thread the executor has for it.
+
+    def _take_home(self, future: Future[Any]) -> None:
+        with self._lock:
+            part, _ = self._out.pop(future)
+        with self._delivering:
+            if not self._closed:
+                self._collector.deliver(self._events(part, future))
+        self._hand_out()
+
+    def _events(self, part: Batch, future: Future[Any]) -> list[Event]:
+        call = part.call
+        try:
+            outcomes = [pickle.loads(o) if isinstance(o, bytes) else o for o in future.result()]  # noqa: S301 - trusted
+        except CancelledError:
+            return []
+        except BrokenExecutor as error:
+            return [Broken(BrokenBackend(f"{self.name}: {error}"))]
+        except UnshippableError as error:
+            outcome = Outcome(Ending.UNSENDABLE, detail=str(error))
+            if len(part) == 1:
+                return [Ended(call, part.indices[0], outcome, error)]
+            with self._lock:  # each on its own, until the culprit stands alone
+                self._waiting.extendleft((part[i : i + 1], 0) for i in reversed(range(len(part))))
+            return []
+        except Exception as error:  # the engine's own way of saying that it lost the worker
+            attempt = Attempt(self.name, f"{type(error).__name__}: {error}")
+            outcome = Outcome(Ending.LOST, attempts=(attempt,))
+            return [Ended(call, index, outcome, outcome.error(call.id)) for index in part.indices]
+        return [self._ended(call, index, outcome) for index, outcome in zip(part.indices, outcomes, strict=True)]
+
+    def _ended(self, call: Call, index: int, outcome: Outcome) -> Ended:
+        if isinstance(outcome.value, Left):
+            import dataclasses
+
+            outcome = dataclasses.replace(outcome, value=outcome.value.value, files=outcome.value.files)
+        return Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", resolve_imported))
+
+
+Tasks = list[tuple[tuple[Any, ...], dict[str, Any]]]
+
+
+def _in_thread(function: Callable[..., Any], tasks: Tasks) -> list[Outcome]:
+    name = threading.current_thread().name
+    return [_perform(function, args, kwargs, name) for args, kwargs in tasks]
+
+
+def _in_process(function: bytes, tasks: bytes) -> list[bytes]:
+    """Runs at the executor's worker, where this module must be importable."""
+    name = f"process {os.getpid()} on {platform.node()}"
+    called = pickle.loads(function)  # noqa: S301 - the master's own
+    return [_packed(_perform(called, args, kwargs, name)) for args, kwargs in pickle.loads(tasks)]  # noqa: S301
+
+
+def _perform(function: Callable[..., Any], args: Any, kwargs: Any, name: str) -> Outcome:
+    with worker.running(worker.CurrentTask()):
+        return worker.perform(function, args, kwargs, worker=name, encodable=_encodable)
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        pack(value)
+    except Exception:
+        return False
+    return True
+
+
+def _packed(outcome: Outcome) -> bytes:
+    try:
+        return pack(outcome)
+    except UnshippableError:
+        try:
+            pack(outcome.value, "result")
+        except UnshippableError as error:
+            return pack(Outcome(Ending.UNSENDABLE, detail=str(error), worker=outcome.worker))
+        raise

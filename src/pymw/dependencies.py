@@ -1,0 +1,63 @@
+"""A TaskFuture among the arguments: the task waits for it, and is given its result."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pymw.backends.protocol import Batch, Ended
+from pymw.errors import DependencyFailed
+from pymw.outcome import Ending, Outcome
+from pymw.task import TaskFuture
+
+__all__ = ["dependencies", "when_ready"]
+
+
+def dependencies(batch: Batch) -> list[TaskFuture]:
+    """The futures among the arguments of a single task."""
+    given = [column[0] for column in batch.columns] + list(batch.kwargs.values())
+    return [value for value in given if isinstance(value, TaskFuture)]
+
+
+def when_ready(batch: Batch, waits_for: Sequence[TaskFuture], send: Callable[[Batch], None]) -> None:
+    """Call `send` with the results in place of the futures, from whichever thread ends the last of these.
+
+    Where one of them fails the task ends with DependencyFailed; where sending fails, with that.
+    """
+    lock, left = threading.Lock(), len(waits_for)
+
+    def one_is_over(future: Any) -> None:
+        nonlocal left
+        with lock:
+            left -= 1
+            last = left == 0
+        failed = future.cancelled() or future.exception() is not None
+        if failed:
+            told = "was cancelled" if future.cancelled() else "failed"
+            error = DependencyFailed(f"{batch.call.name} needs the result of {future.name}, which {told}")
+            error.__cause__ = None if future.cancelled() else future.exception()
+            _end(batch, error)
+        elif last and not any(other.cancelled() or other.exception() is not None for other in waits_for):
+            try:
+                send(_filled(batch))
+            except Exception as error:  # noqa: BLE001 - nobody else could tell whoever waits
+                _end(batch, error)
+
+    for future in waits_for:
+        future.add_done_callback(one_is_over)
+
+
+def _end(batch: Batch, error: BaseException) -> None:
+    batch.call.receiver.receive(Ended(batch.call, 0, Outcome(Ending.UNSENDABLE, detail=str(error)), error))
+
+
+def _filled(batch: Batch) -> Batch:
+    columns = tuple((_result(column[0]),) for column in batch.columns)
+    kwargs = {name: _result(value) for name, value in batch.kwargs.items()}
+    return dataclasses.replace(batch, columns=columns, kwargs=kwargs)
+
+
+def _result(value: Any) -> Any:
+    return value.result() if isinstance(value, TaskFuture) else value
