@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
-    except (PacmanError, LayoutError) as error:
+    except (PacmanError, LayoutError, pymw.PyMWError) as error:
         print(f"pacman-ctf: {error}", file=sys.stderr)
         return 1
     except OSError as error:
@@ -179,7 +179,7 @@ def _tournament(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         bar = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
         task = bar.add_task("pairs", total=None)
-        master: Any = stack.enter_context(pymw.Master(options.backend))
+        master: Any = stack.enter_context(pymw.Master(options.backend, run=played.name))
         if options.quorum > 1:
             master = master.options(quorum=options.quorum, agree=agree)
         wrong = played.play(master, lambda done, of: bar.update(task, completed=done, total=of))

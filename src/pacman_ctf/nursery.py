@@ -156,6 +156,8 @@ def guard(child: int, write: int, life: int) -> None:
             os.read(wake, 4096)
         status = _reap(child)
     kill_below(os.getpid())
+    if status is None:
+        os.kill(child, signal.SIGKILL)  # by name, should /proc be closed to this process
     if status is not None:
         report = {"failed": "crash", "what": how_ended(status), "detail": ""}
         os.set_blocking(write, False)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from pacman_ctf import rules
+from pacman_ctf import rules, seeds
 from pacman_ctf.errors import PacmanError, RecordError, SubmissionError
 from pacman_ctf.job import Job, Result, check_result, job_digest, make_job, play_job, winners
 from pacman_ctf.layout import Layout
@@ -87,6 +87,11 @@ class Tournament:
             with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
                 file.write(secrets.token_hex(32))
         return bytes.fromhex(path.read_text().strip())
+
+    @property
+    def name(self) -> str:
+        """What tells this tournament's run apart, wherever its jobs are under way."""
+        return f"pacman-{seeds.derive(self.secret, 'name').hex()}"
 
     def jobs(self) -> Iterator[tuple[str, Job]]:
         """Every pair's job with its digest; the pair's order is the names'."""

@@ -98,7 +98,10 @@ def test_the_check_tells_and_its_exit_code_too(teams: Path, tmp_path: Path, caps
     assert "there is no team" in capsys.readouterr().out
 
 
-def test_a_tournament_twice(teams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_tournament_twice(
+    teams: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
     (teams / "broken.zip").write_bytes(b"PK")
     arguments = ["tournament", str(teams), "--moves", "20", "--backend", "local", "--layouts", "pond,pond,harbour"]
     for _ in range(2):

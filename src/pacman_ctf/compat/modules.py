@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from types import ModuleType
 from typing import Final
 
@@ -33,11 +32,24 @@ def names() -> dict[str, str]:
 
 def install() -> None:
     """Make the names importable in this process, which belongs to one team."""
+    # By name, so that whoever follows imports to ship this package finds them all.
+    from pacman_ctf.compat import (
+        baseline_team,
+        capture,
+        capture_agents,
+        distance_calculator,
+        game,
+        layout,
+        silent,
+        util,
+    )
+
+    ours = (baseline_team, capture, capture_agents, distance_calculator, game, layout, silent, util)
+    modules = {module.__name__.rpartition(".")[2]: module for module in ours}
     package = ModuleType("contest", "The game's modules under the name of a package.")
     package.__path__ = []
     sys.modules["contest"] = package
-    for name, ours in names().items():
-        module = import_module(f"pacman_ctf.compat.{ours}")
-        sys.modules[name] = module
+    for name, own in names().items():
+        sys.modules[name] = modules[own]
         if name.startswith("contest."):
-            setattr(package, name.removeprefix("contest."), module)
+            setattr(package, name.removeprefix("contest."), modules[own])

@@ -86,5 +86,6 @@ def _members() -> Iterator[tuple[str, bytes]]:
         yield f"pymw/{name}.py", (here / f"{name}.py").read_bytes()
     for path in (here / "codec").glob("*.py"):
         yield f"pymw/codec/{path.name}", path.read_bytes()
-    for path in Path(str(pyboinc.__file__)).parent.glob("*.py"):
-        yield f"pyboinc/{path.name}", path.read_bytes()
+    there = Path(str(pyboinc.__file__)).parent
+    for path in (*there.glob("*.py"), *there.glob("sandbox/*.py")):
+        yield f"pyboinc/{path.relative_to(there).as_posix()}", path.read_bytes()
