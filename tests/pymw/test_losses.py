@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -204,6 +205,40 @@ def test_work_moves_from_a_busy_worker_to_an_idle_one(master: Master) -> None:
     naps = [0.0] * 400 + [0.5, 0.5]
     list(master.map(time.sleep, naps, timeout=LIMIT))
     assert time.monotonic() - began < 5
+
+
+def leave_a_line(x: int, folder: str, nap: float) -> int:
+    with Path(folder, str(os.getpid())).open("a") as file:
+        file.write(f"{x}\n")
+    if nap:
+        time.sleep(nap)
+    return x
+
+
+def move_work_about(tmp_path: Path, times: int) -> None:
+    """Uneven items on more workers than cores: what one worker has not begun moves to another all the time."""
+    chance = random.Random(times)
+    for i in range(times):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        naps = [chance.choice([0, 0, 0, 0, 0, 0.0005, 0.002]) for _ in range(1500)]
+        for _ in range(5):
+            naps[chance.randrange(len(naps))] = 0.05
+        with Master("local", max_workers=4) as master:
+            items = range(len(naps))
+            results = list(master.map(leave_a_line, items, [str(folder)] * len(naps), naps, timeout=LIMIT))
+        assert results == list(items)
+        lines = [line for file in folder.iterdir() for line in file.read_text().split()]
+        assert sorted(map(int, lines)) == list(items), "an item was run twice"
+
+
+def test_moved_work_is_not_run_twice(tmp_path: Path) -> None:
+    move_work_about(tmp_path, 5)
+
+
+@pytest.mark.soak
+def test_moved_work_is_not_run_twice_in_the_long_run(tmp_path: Path) -> None:
+    move_work_about(tmp_path, 100)
 
 
 SCRIPT = """

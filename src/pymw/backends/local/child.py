@@ -22,7 +22,7 @@ from typing import Any
 from pymw import worker
 from pymw.backends.local import wire
 from pymw.backends.local.area import Area
-from pymw.backends.local.live import CHUNK, POSITION, READ, LivePage
+from pymw.backends.local.live import MARK, READ, LivePage, first_mark
 from pymw.outcome import Ending, ExceptionData, Outcome
 
 FLUSH_EVERY = 0.1  # seconds: how much a death can cost of finished work
@@ -64,6 +64,7 @@ class Child:
         self.page = page
         self.checkpoints = Path()
         self._words = page.words
+        self._mark = 0
         self._functions: dict[int, Callable[..., Any]] = {}
         self._name = f"process {os.getpid()}"
         self._ticker = Ticker()
@@ -112,8 +113,7 @@ class Child:
             data = pickle.dumps(ExceptionData.of(error, _picklable), protocol=5)
             self.send((wire.UNREADABLE, serial, data))
             return
-        self._words[POSITION] = 0
-        self._words[CHUNK] = serial
+        self._words[MARK] = self._mark = first_mark(serial)
         results = Results(self, serial)
         task = LocalTask(self, serial, [segment[-1] for segment in segments])
         worker.install(task)
@@ -136,7 +136,7 @@ class Child:
                 if position < end:
                     return position
             else:
-                self._words[POSITION] = position
+                self._words[MARK] = self._mark + position
                 if not permits[position]:
                     return position
                 self._run_one(function, arguments, position, results)
@@ -152,25 +152,26 @@ class Child:
         withdrawn. This is the loop that a map of many small items lives in: `compress` reads the permit of an item
         after the line that says we are at it.
         """
-        words, at, append = self._words, POSITION, results.start(position)
-        words[at] = position
+        words, at, append = self._words, MARK, results.start(position)
+        mark = self._mark + position
+        words[at] = mark
         if tail + len(columns[0]):
             columns = tuple(column[tail:] for column in columns)
         try:
             if len(columns) == 1:
                 for item in itertools.compress(columns[0], permits[position:]):
                     append(function(item))
-                    position += 1
-                    words[at] = position
+                    mark += 1
+                    words[at] = mark
             else:
                 for items in itertools.compress(zip(*columns, strict=True), permits[position:]):
                     append(function(*items))
-                    position += 1
-                    words[at] = position
+                    mark += 1
+                    words[at] = mark
         except BaseException as error:
-            results.fail(position, error)
-            position += 1
-        return position
+            results.fail(mark - self._mark, error)
+            mark += 1
+        return mark - self._mark
 
     def _run_one(self, function: Any, arguments: Any, position: int, results: Results) -> None:
         with captured() as (stdout, stderr):
@@ -327,7 +328,7 @@ class LocalTask(worker.CurrentTask):
     @property
     def id(self) -> str:  # type: ignore[override]
         """The call and the position in it, or the key in a named run."""
-        position: int = self._child.page.words[POSITION]
+        position = self._child.page.position(self._serial)
         for call, indices in self._origins:
             if position < len(indices):
                 return f"{call}-{indices[position]}" if call else str(indices[position])
@@ -336,14 +337,14 @@ class LocalTask(worker.CurrentTask):
 
     def progress(self, fraction: float) -> None:
         """Tell the master, at most twenty times a second."""
-        position, now = self._child.page.words[POSITION], time.monotonic()
+        position, now = self._child.page.position(self._serial), time.monotonic()
         if position != self._told[0] or now - self._told[1] >= TELL_EVERY or fraction >= 1:
             self._told = (position, now)
             self._child.send((wire.PROGRESS, self._serial, position, fraction))
 
     def log(self, message: str) -> None:
         """Tell the master."""
-        self._child.send((wire.LOG, self._serial, self._child.page.words[POSITION], message))
+        self._child.send((wire.LOG, self._serial, self._child.page.position(self._serial), message))
 
     def load(self, default: Any) -> Any:
         """From a file that survives this process."""

@@ -126,17 +126,19 @@ class Queue:
         """The stretches of the next chunk, for one of so many workers; empty where nothing waits."""
         taken: list[Stretch] = []
         room, functions = 1.0, set[int]()
-        while self.tasks and room > 0 and len(taken) < MOST_STRETCHES:
+        left = LONGEST_CHUNK
+        while self.tasks and room > 0 and left and len(taken) < MOST_STRETCHES:
             lane = self._lanes[max(priority for priority, lane in self._lanes.items() if lane)]
             first = lane[0]
             share = min(-(-self.tasks // (SHARES * workers)), LONGEST_CHUNK)
             good = min(first.batch.call.chunksize or worth(first.shipment, share), LONGEST_CHUNK)
-            count = min(len(first), 1 if first.alone else max(1, int(good * room)))
+            count = min(len(first), left, 1 if first.alone else max(1, int(good * room)))
             if taken and (first.alone or not first.shipment.items or len(functions) >= MOST_FUNCTIONS):
                 break
             functions.add(first.shipment.number)
             taken.append(first.cut(count))
             self.tasks -= count
+            left -= count
             if not len(first):
                 lane.popleft()
             room -= count / good

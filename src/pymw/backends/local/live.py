@@ -8,16 +8,24 @@ import sys
 import tempfile
 from typing import Any
 
-__all__ = ["CHUNK", "LONGEST_CHUNK", "POSITION", "READ", "LivePage"]
+__all__ = ["LONGEST_CHUNK", "MARK", "READ", "LivePage", "first_mark"]
 
-# Words of the page: the chunk's serial number; the item that runs or is next to run; how many messages with results
-# in shared memory the pool has read.
-CHUNK, POSITION, READ = 0, 1, 2
+# Words of the page. MARK: which item of which chunk runs or is next to run, in one word, so that nobody ever reads the
+# position of one chunk with the number of another. READ: how many messages with results in shared memory were read.
+MARK, READ = 0, 1
 HEAD = 64  # bytes of words; the permits follow
 LONGEST_CHUNK = 1 << 16
 SIZE = HEAD + 2 * LONGEST_CHUNK
 ALL = bytes([1]) * LONGEST_CHUNK
 NONE = bytes(LONGEST_CHUNK)
+POSITION_BITS = 17
+SERIALS = 1 << 13  # together below 2**30: Python counts quickly there
+PASSED = LONGEST_CHUNK + 1
+
+
+def first_mark(serial: int) -> int:
+    """The mark of a chunk's item 0; that of item n is n more."""
+    return serial % SERIALS << POSITION_BITS
 
 
 class LivePage:
@@ -47,7 +55,7 @@ class LivePage:
                 descriptor = os.dup(file.fileno())
             page = cls(mmap.mmap(descriptor, SIZE), descriptor)
             token = str(descriptor)
-        page.words[CHUNK] = page.words[POSITION] = -1
+        page.words[MARK] = -1
         return page, token
 
     @classmethod
@@ -61,6 +69,14 @@ class LivePage:
     def descriptor(self) -> int:
         """What the child inherits; -1 on Windows."""
         return self._descriptor
+
+    def position(self, serial: int) -> int:
+        """Which item of the chunk it runs, or is next to run; -1: it has not begun; PASSED: it is at the next chunk."""
+        mark = int(self.words[MARK])
+        at = mark >> POSITION_BITS
+        if at == serial % SERIALS:
+            return mark & ((1 << POSITION_BITS) - 1)
+        return PASSED if at == (serial + 1) % SERIALS else -1
 
     def permits(self, serial: int) -> memoryview:
         """The permits of a chunk's items; at most two chunks are under way, and they take turns."""

@@ -17,7 +17,7 @@ from typing import Any
 from pymw.backends.local import wire
 from pymw.backends.local.area import Area
 from pymw.backends.local.chunks import Chunk
-from pymw.backends.local.live import CHUNK, POSITION, LivePage
+from pymw.backends.local.live import MARK, LivePage
 
 __all__ = ["WorkerProcess", "end_of"]
 
@@ -47,7 +47,7 @@ class WorkerProcess:
         self.chunks: list[Chunk] = []  # at most two: the one that runs and the one behind it
         self.tasks_given = 0
         self._serial = 0
-        self._seen, self._since = (-1, -1), 0.0
+        self._seen, self._since = -1, 0.0
         self._known: dict[int, None] = {}  # functions that the child holds, the least lately used first
         self.tell(hello)
 
@@ -80,15 +80,13 @@ class WorkerProcess:
 
     def position(self, chunk: Chunk) -> int:
         """Which item of the chunk it runs, or is next to run; -1: it has not begun."""
-        words = self.page.words
-        return int(words[POSITION]) if words[CHUNK] == chunk.serial else -1
+        return self.page.position(chunk.serial)
 
     def seconds_running(self) -> float:
         """For how long it has been seen at the item where it is; look often, for this is how it is measured."""
-        words, now = self.page.words, time.monotonic()
-        at = (int(words[CHUNK]), int(words[POSITION]))
-        if at != self._seen:
-            self._seen, self._since = at, now
+        mark, now = int(self.page.words[MARK]), time.monotonic()
+        if mark != self._seen:
+            self._seen, self._since = mark, now
         return now - self._since
 
     def stop_before(self, chunk: Chunk, position: int) -> None:
