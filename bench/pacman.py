@@ -15,12 +15,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from pacman_ctf import engine, rules, seeds
+from pacman_ctf import engine, rules
 from pacman_ctf.check import shipped_team
 from pacman_ctf.compat import modules
 from pacman_ctf.distances import Distances
 from pacman_ctf.engine import State
 from pacman_ctf.gif import animate
+from pacman_ctf.inside import play_here
 from pacman_ctf.layout import Layout
 from pacman_ctf.limits import calibrate
 from pacman_ctf.maze import layout_of
@@ -74,19 +75,7 @@ def told(what: str, value: float, unit: str, aim: float, *, less: bool = False) 
 
 def game(agents: list, layout: Layout) -> int:  # type: ignore[type-arg]
     """A game in this process, as the engines in use play it. Returns the number of moves."""
-    from pacman_ctf.compat.capture import GameState
-
-    noise, state, first = seeds.keyed_noise(SEED), engine.begin(layout), seeds.first_mover(SEED)
-    for agent in agents:
-        agent.register_initial_state(GameState.of(state))
-    for move in range(rules.TIME_LIMIT):
-        index = (first + move) % 4
-        agent = agents[index]
-        seen = GameState.of(engine.veil(state, index), engine.sonar(state, index, noise(move, index)))
-        state = engine.step(state, index, agent.get_action(agent.observation_function(seen)))
-        if state.over:
-            return move + 1
-    return rules.TIME_LIMIT
+    return rules.TIME_LIMIT - play_here(agents, layout, SEED).left
 
 
 def in_one_process() -> float:

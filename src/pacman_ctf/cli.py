@@ -75,6 +75,7 @@ def make_parser() -> argparse.ArgumentParser:
     many.add_argument("--layouts", default=",".join(LAYOUTS), help="three, with commas (default: %(default)s)")
     many.add_argument("--moves", type=int, default=rules.TIME_LIMIT, help=argparse.SUPPRESS)
     many.add_argument("--require", default="", help="layers of the sandbox without which no host may play, with commas")
+    many.add_argument("--spot", type=float, default=0.05, help="part of strangers' results to play again here (0.05)")
     many.add_argument("--quorum", type=int, default=1, help="how many hosts must agree on each result (default: 1)")
 
     shown = _command(commands, "replay", _replay, "show a match that was played")
@@ -101,6 +102,7 @@ def _command(
 
 def _outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--gif", type=Path, help="write the match as an animated GIF")
+    parser.add_argument("--video", type=Path, help="write the match as .webp, or with ffmpeg as .mp4 and others")
     parser.add_argument("--html", type=Path, help="write a page that plays the match in a browser")
     parser.add_argument("--speed", type=float, default=20.0, help="moves per second in the terminal (default: 20)")
 
@@ -141,13 +143,18 @@ def _outcome(record: Record) -> str:
 
 
 def _write(record: Record, options: argparse.Namespace) -> None:
-    if options.gif:
+    if options.gif or options.video:
         try:
             from pacman_ctf.gif import animate
+            from pacman_ctf.video import write_video
         except ImportError as error:
-            raise PacmanError("a GIF needs Pillow; to have it: pip install 'pymw-grid[pacman]'") from error
-        options.gif.write_bytes(animate(record))
-        print(f"wrote {options.gif}")
+            raise PacmanError("pictures need Pillow; to have it: pip install 'pymw-grid[pacman]'") from error
+        if options.gif:
+            options.gif.write_bytes(animate(record))
+            print(f"wrote {options.gif}")
+        if options.video:
+            write_video(record, options.video)
+            print(f"wrote {options.video}")
     if options.html:
         options.html.write_text(page(record), encoding="utf-8")
         print(f"wrote {options.html}")
@@ -180,6 +187,8 @@ def _tournament(options: argparse.Namespace) -> int:
         bar = stack.enter_context(Progress(*columns, console=Console(stderr=True)))
         task = bar.add_task("pairs", total=None)
         master: Any = stack.enter_context(pymw.Master(options.backend, run=played.name))
+        if not master.capabilities.trusted:
+            played.spot = options.spot
         if options.quorum > 1:
             master = master.options(quorum=options.quorum, agree=agree)
         wrong = played.play(master, lambda done, of: bar.update(task, completed=done, total=of))
@@ -201,7 +210,7 @@ def _replay(options: argparse.Namespace) -> int:
     record = _load(options.record)
     states = replay(record)
     _write(record, options)
-    if not (options.gif or options.html):
+    if not (options.gif or options.html or options.video):
         watch(states, options.speed)
         print(_outcome(record))
     return 0

@@ -18,6 +18,7 @@ class Limits:
     total: float = 900.0
     idle: float = 30.0  # seconds in which the team sleeps instead of answering
     wall: float = 600.0  # seconds for one answer on however loaded a machine
+    processes: int = 64  # that a team may have at a time, threads not counted
     memory: int = 2 << 30  # bytes of address space of each process
 
     def scaled(self, factor: float) -> Limits:

@@ -174,6 +174,8 @@ class Team:
             asleep = asleep + _SLICE if spent - before < _STIRRED and idle(self._top) else 0.0
             if spent > limit:
                 raise self._out(f"used {spent:.1f} s of processor time where {limit:.1f} s are allowed")
+            if (count := len(descendants(self._top))) > self.limits.processes:
+                raise self._kill("illegal", f"started {count} processes; {self.limits.processes} are allowed")
             if asleep > self.limits.idle:
                 raise self._out(f"slept {asleep:.0f} s instead of answering")
             if time.monotonic() > self.until:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +20,11 @@ from tests.pacman.test_viewer import record_of
 from pacman_ctf import rules
 from pacman_ctf.drawing import PALETTE, Picture
 from pacman_ctf.engine import begin, legal_actions, step
+from pacman_ctf.errors import PacmanError
 from pacman_ctf.gif import DELAY, HOLD, animate
 from pacman_ctf.layout import named
 from pacman_ctf.verify import replay
+from pacman_ctf.video import write_video
 
 GAMES = json.loads(Path(__file__).with_name("vectors.json").read_text())["games"]
 
@@ -33,18 +36,15 @@ def drawn(game: dict[str, object]) -> Iterator[bytes]:
     for state in states:
         picture = Picture(state.layout, record.red_name, record.blue_name, record.length)
         picture.show(state)
-        yield picture.image.tobytes()
+        frame = picture.image.copy()
+        frame.putpalette([value for color in PALETTE for value in color])
+        yield frame.convert("RGB").tobytes()
 
 
 def seen(gif: bytes) -> Iterator[tuple[bytes, int]]:
-    """Each frame as Pillow reads it back, in our indices, and its delay in hundredths of a second."""
-    indices = {color: index for index, color in reversed(list(enumerate(PALETTE)))}
+    """Each frame as Pillow reads it back, and its delay in hundredths of a second."""
     for frame in ImageSequence.Iterator(Image.open(io.BytesIO(gif))):
-        pixels = frame.convert("RGB").tobytes()
-        yield (
-            bytes(indices[pixels[i], pixels[i + 1], pixels[i + 2]] for i in range(0, len(pixels), 3)),
-            frame.info["duration"] // 10,
-        )
+        yield frame.convert("RGB").tobytes(), frame.info["duration"] // 10
 
 
 @pytest.mark.parametrize("number", [8, 2])
@@ -88,6 +88,27 @@ def test_what_stands_still_adds_no_frames() -> None:
     assert image.n_frames <= 5
     total = sum(frame.info["duration"] for frame in ImageSequence.Iterator(image))
     assert 10 * HOLD < total <= 10 * (101 * DELAY + HOLD)
+
+
+def test_webp_needs_pillow_alone(tmp_path: Path) -> None:
+    write_video(record_of({**GAMES[1], "moves": GAMES[1]["moves"][:40]}), tmp_path / "match.webp")
+    with Image.open(tmp_path / "match.webp") as image:
+        assert image.n_frames >= 8
+
+
+def test_a_video_needs_ffmpeg_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = record_of({**GAMES[1], "moves": GAMES[1]["moves"][:40]})
+    if shutil.which("ffmpeg"):
+        write_video(record, tmp_path / "match.mp4")
+        assert (tmp_path / "match.mp4").read_bytes()[4:8] == b"ftyp"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(PacmanError, match="needs ffmpeg"):
+        write_video(record, tmp_path / "match.mp4")
+    fake = tmp_path / "ffmpeg"
+    fake.write_text("#!/bin/sh\necho no such codec >&2\nexit 1\n")
+    fake.chmod(0o755)
+    with pytest.raises(PacmanError, match="no such codec"):
+        write_video(record, tmp_path / "match.mp4")
 
 
 @pytest.mark.parametrize("name", ["", "a" * 300, "\u00fcn\u00ef\u010d\u00f8d\u00e9 \U0001f47b", "<b>&amp;"])

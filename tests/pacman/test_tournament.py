@@ -14,8 +14,9 @@ from tests.pacman.teams import agent, innocent, source
 
 from pacman_ctf.check import shipped_team
 from pacman_ctf.errors import PacmanError, SubmissionError
-from pacman_ctf.job import job_digest, play_job
+from pacman_ctf.job import choose, job_digest, play_job, winner_of
 from pacman_ctf.layout import named
+from pacman_ctf.record import Record, seal
 from pacman_ctf.tournament import Standing, Tournament, read_teams
 from pymw import Master
 
@@ -164,6 +165,54 @@ def test_a_strangers_picture_and_log_are_not_trusted(tmp_path: Path) -> None:
     assert played.play(Here(spoilt(change))) == []
     assert all(path.read_bytes().startswith(b"GIF89a") for path in tmp_path.rglob("match.gif"))
     assert all(path.stat().st_size <= 1 << 18 for path in (tmp_path / "private").rglob("*.log"))
+
+
+def test_a_strangers_word_about_time_is_not_taken(tmp_path: Path) -> None:
+    """A host claims, with a record that holds together, that ann was too slow: the job is played again here."""
+
+    def change(result: dict[str, Any]) -> None:
+        record = result["records"][0]
+        side = "red" if record["red_name"] == "ann" else "blue"
+        score, winner = (-1, "blue") if side == "red" else (1, "red")
+        values = {
+            **record,
+            "moves": record["moves"][:5],
+            "code": "timeout",
+            "blame": side,
+            "score": score,
+            "winner": winner,
+        }
+        del values["chain"]
+        result["records"][0] = seal(values).as_json()
+        records = [Record.of_json(each) for each in result["records"]]
+        sides = [each["red_name"] == "ann" for each in result["records"]]
+        result["winner"] = winner_of(records, sides)
+        result["shown"] = choose(records, sides, result["winner"])
+
+    pair = [innocent("ann"), agent("def chooseAction(self, s):\n    return 'Stop'", name="bob")]
+    trusting, careful = tournament(tmp_path / "a", teams=pair), tournament(tmp_path / "b", teams=pair, spot=0.0)
+    assert trusting.play(Here(spoilt(change))) == []
+    assert {row.team: row.faults for row in trusting.table()} == {"ann": 1, "bob": 0}
+    assert careful.play(Here(spoilt(change))) == []
+    assert {row.team: row.faults for row in careful.table()} == {"ann": 0, "bob": 0}
+
+
+def test_an_invented_match_is_found_by_playing_it_again(tmp_path: Path) -> None:
+    """Legal moves that nobody made hold together; only another host can tell."""
+
+    def change(result: dict[str, Any]) -> None:
+        for number, record in enumerate(result["records"]):
+            values = {**record, "moves": "." * 60, "code": "score", "blame": "", "score": 0, "winner": "tie"}
+            del values["chain"]
+            result["records"][number] = seal(values).as_json()
+        result["winner"], result["shown"] = "tie", 0
+
+    pair = [innocent("ann"), innocent("bob")]
+    believed = tournament(tmp_path / "a", teams=pair, spot=0.0)
+    assert believed.play(Here(spoilt(change))) == []
+    (wrong,) = tournament(tmp_path / "b", teams=pair, spot=1.0).play(Here(spoilt(change)))
+    assert "played again here, the same job went another way" in wrong
+    assert tournament(tmp_path / "c", teams=pair, spot=1.0).play(Here()) == []
 
 
 def test_names_of_teams_are_no_paths(tmp_path: Path) -> None:
