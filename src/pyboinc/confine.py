@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 
 from pyboinc import slot
 from pyboinc.sandbox import Policy, SandboxUnavailableError, apply, available, system_paths
@@ -100,10 +99,3 @@ def _files(directory: str) -> Iterable[str]:
         for name in names:
             if name not in _CLIENTS_OWN and not name.startswith(_CLIENTS_PREFIXES):
                 yield os.path.relpath(os.path.join(folder, name), directory)
-
-
-def confine(policy: Policy, directory: str, outputs: Iterable[str]) -> Confinement:
-    """The confinement of a task; on systems without one it is refused rather than pretended."""
-    if sys.platform == "win32":
-        raise SandboxUnavailableError("there is no sandbox for Windows yet")
-    return Confinement(policy, directory, outputs)

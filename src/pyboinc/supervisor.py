@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import time
 
 from pyboinc import client as clients
@@ -75,11 +76,11 @@ def supervise(
         confinement = None
         if sandbox is not None:
             # Not everybody ships the sandbox, and it costs some milliseconds.
-            from pyboinc.confine import confine
+            from pyboinc.confine import Confinement
             from pyboinc.sandbox import SandboxUnavailableError
 
             try:
-                confinement = confine(sandbox, directory, outputs)
+                confinement = Confinement(sandbox, directory, outputs)
             except SandboxUnavailableError as error:
                 say(str(error))
                 return slot.EXIT_INIT_FAILURE
@@ -152,7 +153,10 @@ class _Task:
         prepare = None
         if self._confinement is not None:
             command = self._confinement.command(command)
-            prepare = functools.partial(self._confinement.bind, command)
+            if sys.platform == "win32":
+                say("sandbox: none")  # a folder of its own, and no more
+            else:
+                prepare = functools.partial(self._confinement.bind, command)
         child = Child(command, env, cwd=self._cwd, prepare=prepare)
         self._note(child.pid)
         watch = Watch(child, self._limits, live=self._client.standalone)

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import signal
 import subprocess
@@ -42,6 +43,7 @@ _INIT_DATA = """<app_init_data>
 <wu_name>wu_1</wu_name>
 <result_name>wu_1_0</result_name>
 <shm_key>-1</shm_key>
+<comm_obj_name>{comm_obj_name}</comm_obj_name>
 <slot>0</slot>
 <client_pid>{client_pid}</client_pid>
 <wu_cpu_time>{wu_cpu_time}</wu_cpu_time>
@@ -75,6 +77,7 @@ class FakeClient:
         self.project.mkdir(parents=True, exist_ok=True)
         self._init: dict[str, object] = {
             "project": self.project,
+            "comm_obj_name": f"boinc_test_{os.getpid()}",
             "boinc": directory,
             "client_pid": os.getpid() if client_pid is None else client_pid,
             "wu_cpu_time": wu_cpu_time,
@@ -107,6 +110,11 @@ class FakeClient:
 
     def _prepare(self) -> None:
         self.write_init_data()
+        if sys.platform == "win32":
+            section = mmap.mmap(-1, channels.SEGMENT_SIZE, tagname=f"shm_{self._init['comm_obj_name']}")
+            section[:] = bytes(channels.SEGMENT_SIZE)
+            self._channels = channels.Channels(section)
+            return
         memory = self.slot / channels.MMAP_FILE
         memory.write_bytes(bytes(channels.SEGMENT_SIZE))
         self._channels = channels.attach_file(str(memory))

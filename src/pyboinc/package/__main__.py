@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from pyboinc.package import application, build, cache, recipe, sources, toolchain
+from pyboinc.package import application, build, cache, recipe, sources, toolchain, windows
 
 _EXPECTED = (application.ApplicationError, build.BuildError, sources.SourceError, toolchain.NoCompilerError)
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pyboinc.package", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    known = sorted(recipe.TARGETS)
+    known = sorted([*recipe.TARGETS, windows.SHORT])
     runtime = commands.add_parser("runtime", help="build the interpreter for a kind of machine, once per recipe")
     runtime.add_argument("--target", choices=known, default=recipe.X86_64.short, help="the kind of machine")
     app = commands.add_parser("app", help="make a BOINC application out of a Python program")
@@ -49,6 +49,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runtime(options: argparse.Namespace, tell: build.Tell) -> list[Path]:
+    if options.target == windows.SHORT:
+        return list(windows.build(cache.default()))
     return [build.build(recipe.TARGETS[options.target], cache.default(), tell=tell)]
 
 
@@ -61,7 +63,7 @@ def _app(options: argparse.Namespace) -> list[Path]:
         sandboxed=not options.no_sandbox,
         network=options.network,
     )
-    targets = [recipe.TARGETS[name] for name in options.platform or [recipe.X86_64.short]]
+    targets = options.platform or [recipe.X86_64.short]
     return application.make(made, options.version, targets, cache.default(), options.out)
 
 

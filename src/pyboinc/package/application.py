@@ -20,12 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyboinc
-from pyboinc.package import build, recipe
-from pyboinc.package.recipe import Target
+from pyboinc.package import build, recipe, windows
 
 API_VERSION = "7.5.0"
 """From 6.0 on clients speak through the file that this runtime maps."""
-APPLICATION = "main.zip"
+APPLICATION, RUNTIME = "main.zip", "runtime.tar"
 _START = """
 import sys
 
@@ -110,17 +109,23 @@ def make_zip(application: Application, python: Path, out: Path) -> Path:
     return out
 
 
-def files(application: Application, target: Target, cache: Path, into: Path) -> list[File]:
+def platform(target: str) -> str:
+    """BOINC's name of a kind of machine."""
+    return windows.PLATFORM if target == windows.SHORT else recipe.TARGETS[target].platform
+
+
+def files(application: Application, target: str, cache: Path, into: Path) -> list[File]:
     """The files of an app version, under names that hold their digests."""
     into.mkdir(parents=True, exist_ok=True)
-    interpreter = build.build(target, cache)
     # Bytecode is the same for all machines, so one interpreter that runs here serves all.
-    native = build.build(recipe.X86_64, cache)
-    packed = make_zip(application, native, into / "packed")
-    named = packed.rename(into / f"{application.name}_{_digest(packed)}.zip")
-    runtime = into / f"{interpreter.name}_{_digest(interpreter)}"
-    shutil.copy(interpreter, runtime)
-    return [File(runtime, main_program=True), File(named, APPLICATION)]
+    packed = make_zip(application, build.build(recipe.X86_64, cache), into / "packed")
+    program = File(packed.rename(into / f"{application.name}_{_digest(packed)}.zip"), APPLICATION)
+    if target == windows.SHORT:
+        launcher, tar = (Path(shutil.copy(path, into)) for path in windows.build(cache))
+        return [File(launcher, main_program=True), File(tar, RUNTIME), program]
+    interpreter = build.build(recipe.TARGETS[target], cache)
+    named = shutil.copy(interpreter, into / f"{interpreter.name}_{_digest(interpreter)}")
+    return [File(Path(named), main_program=True), program]
 
 
 def version_xml(found: Iterable[File]) -> str:
@@ -133,13 +138,13 @@ def version_xml(found: Iterable[File]) -> str:
     return "\n".join([*lines, f"  <api_version>{API_VERSION}</api_version>", "</version>", ""])
 
 
-def make(application: Application, version: str, targets: Iterable[Target], cache: Path, out: Path) -> list[Path]:
+def make(application: Application, version: str, targets: Iterable[str], cache: Path, out: Path) -> list[Path]:
     """The folders of the app versions, as the official server has them below its project."""
     if sys.platform != "linux":
         raise ApplicationError("interpreters are built on Linux")
     made = []
     for target in targets:
-        folder = out / "apps" / application.name / version / target.platform
+        folder = out / "apps" / application.name / version / platform(target)
         if folder.exists():
             raise ApplicationError(f"{folder} exists; choose another version, since clients keep what they have")
         found = files(application, target, cache, folder)

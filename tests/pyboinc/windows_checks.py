@@ -1,0 +1,122 @@
+"""What test_wine.py runs with a Windows Python: `windows_checks.py FOLDER`. Each check prints its name when it holds."""
+# ruff: noqa: E402 (the interpreter that runs this has to be told where the project is)
+
+import ctypes
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__)
+sys.path.insert(0, str(HERE.parents[2] / "src"))
+
+from pyboinc import client as clients
+from pyboinc import slot
+from pyboinc.testing import FakeClient
+
+LONG_C_CALL = "pyboinc.fraction_done(0.25); open('started', 'w').close(); sum(range(10**12))"
+
+
+def start(client: FakeClient, child: str) -> None:
+    """A task whose child runs this source."""
+    begin = f"import sys, os, time; sys.path.insert(0, {sys.path[0]!r}); import pyboinc; "
+    main = f"import sys; sys.path.insert(0, {sys.path[0]!r}); from pyboinc.supervisor import supervise; "
+    main += f"sys.exit(supervise([sys.executable, '-c', {begin + child!r}]))"
+    client.start([sys.executable, "-c", main])
+
+
+def cpu_time(client: FakeClient) -> float:
+    """CPU time after two more reports."""
+    reports = client.reports
+    client.until(lambda: client.reports > reports + 1)
+    return client.cpu_time
+
+
+def check_success(client: FakeClient) -> None:
+    """Status, finish file, lock gone, init data in the child, checkpoint."""
+    start(client, "assert pyboinc.init_data().wu_name == 'wu_1'; pyboinc.checkpoint.save(b'x'); time.sleep(1.5)")
+    client.until(lambda: client.reports > 0)
+    assert (client.slot / slot.LOCK_FILE).exists()
+    assert client.finish() == 0, client.stderr()
+    assert client.finish_file() == "0\n"
+    assert client.fraction == 1
+    assert not (client.slot / slot.LOCK_FILE).exists()
+    assert (client.slot / "pyboinc_checkpoint").read_bytes() == b"x"
+
+
+def check_lock(client: FakeClient) -> None:
+    """The lock keeps a second one out."""
+    lock = slot.SlotLock(str(client.slot))
+    try:
+        slot.SlotLock(str(client.slot), patience=0)
+    except slot.SlotBusyError:
+        pass
+    else:
+        raise AssertionError("two locks")
+    lock.release()
+    slot.SlotLock(str(client.slot), patience=0).release()
+
+
+def check_suspend_resume_abort(client: FakeClient) -> None:
+    """Inside a C call: CPU time stands, goes on, and the job object ends it."""
+    start(client, LONG_C_CALL)
+    client.until((client.slot / "started").exists)
+    client.say("suspend")
+    client.until(lambda: cpu_time(client) == cpu_time(client))
+    stopped = client.cpu_time
+    client.say("resume")
+    client.until(lambda: cpu_time(client) > stopped)
+    client.say("abort")
+    assert client.finish() == 194, client.stderr()
+
+
+def check_quit(client: FakeClient) -> None:
+    """The child is asked, saves, and the task ends without a finish file."""
+    start(client, "pyboinc.fraction_done(0.25)\nwhile not pyboinc.checkpoint.due(): time.sleep(0.05)\n"
+                  "pyboinc.checkpoint.save(b'half'); time.sleep(600)")  # fmt: skip
+    client.until(lambda: client.fraction == 0.25)
+    client.say("quit")
+    assert client.finish() == 0, client.stderr()
+    assert client.finish_file() is None
+    assert (client.slot / "pyboinc_checkpoint").read_bytes() == b"half"
+
+
+def check_failures(client: FakeClient) -> None:
+    """An exit code and a traceback."""
+    start(client, "raise ValueError('so it ends')")
+    assert client.finish() == 1
+    assert "ValueError: so it ends" in client.stderr()
+
+
+def check_flood(client: FakeClient) -> None:
+    """Output beyond what fits into a pipe."""
+    start(client, "sys.stderr.write('e' * 300000 + 'the end')")
+    assert client.finish() == 0, client.stderr()[-300:]
+    assert client.stderr().rstrip().endswith("the end")
+    assert len(client.stderr()) < 63 * 1024
+
+
+def check_nothing_outlives_a_killed_supervisor(client: FakeClient) -> None:
+    """The job object closes with its last handle."""
+    start(client, "open('pid.new', 'w').write(str(os.getpid())); os.replace('pid.new', 'pid'); time.sleep(600)")
+    client.until((client.slot / "pid").exists)
+    child = int((client.slot / "pid").read_text())
+    assert clients.process_exists(child)
+    client.kill()
+    end = time.monotonic() + 10
+    while clients.process_exists(child):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def main(folder: str) -> None:
+    """Every check, each in a place of its own."""
+    ctypes.windll.kernel32.SetErrorMode(3)
+    for name, check in list(globals().items()):
+        if name.startswith("check_"):
+            with FakeClient(Path(folder, name)) as client:
+                check(client)
+            print(name, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
