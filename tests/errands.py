@@ -75,5 +75,13 @@ def count_words(factor):
     return factor * len(words), sorted(os.listdir("."))
 
 
+def die_once(mark, x):
+    """Take the process along at the first try of x = 1."""
+    if x == 1 and not os.path.exists(mark):
+        open(mark, "x").close()
+        os._exit(3)
+    return x
+
+
 def be_a_master():
     return Master("local")

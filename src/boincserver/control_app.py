@@ -32,7 +32,7 @@ from boincserver.schema import result as result_table
 from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
-from boincserver.states import Outcome, ServerState
+from boincserver.states import BatchState, Outcome, ServerState
 from boincserver.submit import StoredAppFile, check_job
 
 __all__ = ["make_control_app", "server_version"]
@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 _JOBS_PER_COMMIT: Final = 250
 _LEASE: Final = 600.0
 _LONGEST_WAIT: Final = 60.0
+_MOST_BYTES: Final = 32 << 20
+"""Of outputs in one answer; a single job's may be larger."""
 
 _OUTCOME_JOB: Final = select(
     workunit_table.c.name, workunit_table.c.error_mask, workunit_table.c.canonical_resultid
@@ -264,9 +266,11 @@ class _Control:
     async def _seen(self, batch_id: int) -> None:
         """The submitter is there: its lease begins anew, and hosts are to come back soon."""
         self.service.work_expected()
-        row = self.reader.get(batch_table, ("expire_time",), id=batch_id)
+        row = self.reader.get(batch_table, ("expire_time", "state"), id=batch_id)
         if row is None:
             raise UnknownBatch(f"there is no batch {batch_id}")
+        if row[1] >= BatchState.ABORTED:
+            raise UnknownBatch(f"batch {batch_id} was given up: nobody asked for it in time, or it was cancelled")
         # Not with every call: a lease that has most of its time left can wait.
         if row[0] and row[0] < self.now + 0.8 * _LEASE:
             await self.writer.run(lambda tx: self.submitter.renew(tx, batch_id, _LEASE, self.now))
@@ -294,7 +298,11 @@ class _Control:
 
     def _outcomes(self, batch_id: int, after: int, limit: int) -> bytes:
         blobs = Blobs()
-        listed = [self._outcome(seq, number, blobs) for seq, number in waiting(self.reader, batch_id, after, limit)]
+        listed = []
+        for seq, number in waiting(self.reader, batch_id, after, limit):
+            listed.append(self._outcome(seq, number, blobs))
+            if blobs.size > _MOST_BYTES:
+                break  # the rest with the next call
         return pack({"value": listed}, blobs)
 
     def _outcome(self, seq: int, number: int, blobs: Blobs) -> Mapping[str, Any]:

@@ -14,13 +14,13 @@ class Blobs:
 
     def __init__(self) -> None:
         self.parts: list[bytes] = []
-        self._size = 0
+        self.size = 0
 
     def add(self, data: bytes) -> list[int]:
         """Append bytes; returns the reference to put into the document."""
-        reference = [self._size, len(data)]
+        reference = [self.size, len(data)]
         self.parts.append(data)
-        self._size += len(data)
+        self.size += len(data)
         return reference
 
 

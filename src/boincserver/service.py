@@ -107,6 +107,7 @@ class Service:
     def _resume(self, tx: Transaction) -> None:
         self.catalog.load(tx.db)
         self.feeder.refill(tx.db)
+        self.submitter.renew_all(tx, int(self.clock()))
         for (number,) in tx.db.all(_TO_VALIDATE):
             tx.on_commit(lambda number=number: self.to_validate(number))  # type: ignore[misc]
         for (number,) in tx.db.all(_TO_ASSIMILATE):

@@ -81,6 +81,13 @@ _SET_LEASE: Final = (
 _SET_STATE: Final = (
     update(batch_table).where(batch_table.c.id == bindparam("batch_id")).values(state=bindparam("new_state"))
 )
+_RENEW_ALL: Final = (
+    update(batch_table)
+    .where(batch_table.c.expire_time > 0, batch_table.c.expire_time < bindparam("soonest"))
+    .values(expire_time=bindparam("soonest"))
+)
+LEAST_LEASE: Final = 600
+"""Seconds that a submitter has, after the server was away, to ask again."""
 _RENEW: Final = _SET_LEASE.where(batch_table.c.expire_time > 0)
 _MORE_JOBS: Final = (
     update(batch_table)
@@ -236,6 +243,10 @@ class Submitter:
         return tx.db.insert(
             batch_table, create_time=now, name=name, app_id=app.id, state=int(BatchState.INIT), expire_time=expires
         )
+
+    def renew_all(self, tx: Transaction, now: int) -> None:
+        """At the server's start: nobody could ask while it was away, so every lease begins anew."""
+        tx.db.run(_RENEW_ALL, soonest=now + LEAST_LEASE)
 
     def renew(self, tx: Transaction, batch: int, lease: float, now: int) -> None:
         """Whoever submitted the batch is still there."""

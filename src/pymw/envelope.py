@@ -217,7 +217,7 @@ def _well_formed() -> Iterator[None]:
         yield
     except codec.CodecError:
         raise
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
+    except Exception as error:
         raise codec.CodecError(f"this is not the outcome of a task: {error!r:.200}") from error
 
 

@@ -259,6 +259,25 @@ def test_any_bytes_give_a_value_or_codec_error(data: bytes) -> None:
         pass
 
 
+def test_huge_shapes_cost_no_time() -> None:
+    huge = encode((2 ** (8 * 1000),) * 64)[len(MAGIC) :]
+    with pytest.raises(CodecError, match="proper shape"):
+        decode(MAGIC + b"a" + encode("<f8")[len(MAGIC) :] + huge + b"\0")
+
+
+class Grumpy(NamedTuple):
+    x: int
+
+    def __hash__(self) -> int:
+        raise RuntimeError("user code ran")
+
+
+def test_an_error_of_user_code_is_a_codec_error() -> None:
+    item = encode(Grumpy(1))[len(MAGIC) :]
+    with pytest.raises(CodecError, match="user code ran"):
+        decode(MAGIC + b"{\x01" + item, modules=[__name__])
+
+
 def test_lengths_allocate_nothing_before_they_are_checked() -> None:
     for tag in b"sb[({}d":
         with pytest.raises(CodecError, match="beyond the end"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import linecache
 import pickle
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,11 @@ from tests.pymw import conformance
 from tests.served import Project, served
 
 import pymw
-from boincserver.testing import SimulatedVolunteer, wait_until
+from boincserver.control import Control
+from boincserver.errors import ServerNotRunning
+from boincserver.testing import SimulatedVolunteer, serving, wait_until
 from pymw import Master, codec, envelope
+from pymw.backends.boinc import backend
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -191,10 +195,6 @@ def test_data_files_go_along_and_come_back(boinc: Master, tmp_path: Path) -> Non
         boinc.options(files={"words/text.txt": text}, outputs=["other.txt"]).submit(errands.count_words, 1).result(
             LIMIT
         )
-    with pytest.raises(pymw.UnshippableError, match=r"nowhere.txt is not a file"):
-        boinc.options(files=[tmp_path / "nowhere.txt"]).submit(errands.double, 1)
-    with pytest.raises(pymw.UnshippableError, match="cannot be the name"):
-        boinc.options(files={"../../x": text}).submit(errands.double, 1)
 
 
 class Spy:
@@ -246,8 +246,6 @@ def test_a_cancelled_task_is_taken_back_and_explained_before(project: Project) -
 
 
 def test_the_master_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
-    from boincserver.testing import serving
-
     with served(tmp_path / "project") as project:
         key = project.account()
     with contextlib.ExitStack() as stack:
@@ -256,6 +254,100 @@ def test_the_master_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
             future = master.submit(errands.double, 21)
         with serving(project.directory), SimulatedVolunteer(project.url, key).start():
             assert future.result(LIMIT) == 42
+
+
+def test_a_task_is_sent_again_even_if_the_server_is_away_just_then(
+    project: Project, volunteers: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, failed = Control.create_jobs, []
+
+    def away_once(control: Control, batch: int, jobs: Any) -> int:
+        if threading.current_thread().name == "pymw boinc collector" and not failed:
+            failed.append(jobs)
+            raise ServerNotRunning("killed just now")
+        return create(control, batch, jobs)
+
+    monkeypatch.setattr(Control, "create_jobs", away_once)
+    with Master(project.backend, rehearse=False) as master:
+        futures = [master.submit(errands.die_once, str(tmp_path / "mark"), n) for n in range(2)]
+        assert [future.result(LIMIT) for future in futures] == [0, 1]
+    assert failed
+
+
+def test_a_server_that_stays_away_ends_every_task_and_no_new_one_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(backend, "OUTAGE", 1.0)
+    with served(tmp_path / "project") as project:
+        master = Master(project.backend)
+        future = master.submit(errands.double, 1)
+    assert isinstance(future.exception(LIMIT), pymw.BrokenBackend)
+    with pytest.raises(pymw.BrokenBackend, match="has not answered"):
+        master.submit(errands.double, 2)
+    master.shutdown()
+
+
+def test_a_lease_outlives_the_servers_absence_and_work_that_was_given_up_is_told(tmp_path: Path) -> None:
+    def expire() -> None:
+        with contextlib.closing(sqlite3.connect(project.directory / "database.sqlite3")) as database:
+            database.execute("UPDATE batch SET expire_time = 1 WHERE expire_time > 0")
+            database.commit()
+
+    with served(tmp_path / "project") as project:
+        master = Master(project.backend)
+        future = master.submit(errands.double, 21)
+        key = project.account()
+    expire()
+    with serving(project.directory), SimulatedVolunteer(project.url, key).start():
+        assert future.result(LIMIT) == 42
+    with serving(project.directory) as server:
+        late = master.submit(errands.double, 1)
+        batch = server.control.create_batch("pymw", "other", lease=600.0).id - 1
+        server.control.cancel_jobs(batch)
+        assert isinstance(late.exception(LIMIT), pymw.WorkerLost)
+    master.shutdown()
+
+
+def test_a_result_that_cannot_even_be_shown_costs_its_own_task_alone(tmp_path: Path) -> None:
+    def lie(job: Any) -> dict[str, bytes]:
+        good = codec.decode(envelope.pack_outcome(Outcome(Ending.RETURNED, value="fine")))
+        huge = {**good, "seconds": 10**400}
+        odd = {"module": "builtins", "qualname": "UnicodeDecodeError", "args": None, "state": codec.encode({})}
+        odd |= {"message": "\0", "bases": [("\0", "\0")], "notes": ["\0"], "traceback": "", "suppress_context": False}
+        odd |= {"cause": None, "context": None, "exceptions": []}
+        group = {**odd, "qualname": "ExceptionGroup", "exceptions": [{**odd, "qualname": "KeyboardInterrupt"}]}
+        fields = [good, huge, *({**good, "ending": "raised", "exception": each} for each in (odd, group))]
+        return {OUTCOMES: envelope.pack_outcomes([codec.encode(each) for each in fields])}
+
+    with served(tmp_path / "project") as project:
+        liar = SimulatedVolunteer(project.url, project.account(), compute=lie)
+        with liar.start(), Master(project.backend) as master:
+            kept = list(master.map(errands.double, range(4), on_error="return", chunksize=4, timeout=LIMIT))
+            assert master.submit(errands.double, 1).cancel() in (True, False)  # the master is still at work
+    assert kept[0] == "fine"
+    assert isinstance(kept[1], pymw.UnshippableError)
+    assert all(isinstance(error, Exception) for error in kept[2:])
+
+
+def test_at_most_once_means_one_copy(project: Project) -> None:
+    created: list[Any] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Control, "create_jobs", lambda control, batch, jobs: created.extend(jobs))
+        with Master(project.backend, rehearse=False) as master:
+            master.options(attempts=1).submit(errands.double, 1)
+            master.options(attempts=3).submit(errands.double, 1)
+            master.shutdown(wait=False, cancel_futures=True)
+    once, thrice = created
+    assert (once.max_total_results, once.max_error_results) == (1, 0)
+    assert thrice.max_error_results == 2
+
+
+def test_a_future_tells_that_a_host_has_its_task(project: Project, volunteers: object) -> None:
+    with Master(project.backend) as master:
+        future = master.submit(errands.creep, 8)
+        wait_until(future.running, timeout=LIMIT, what="the future to be running")
+        assert future.worker.startswith("host ")
+        assert future.result(LIMIT) == 20
 
 
 def test_a_project_that_is_not_served_or_none_is_told(tmp_path: Path, project: Project) -> None:

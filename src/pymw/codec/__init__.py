@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from decimal import InvalidOperation
 from typing import Any
 
 from pymw.codec.decoder import Decoder
@@ -60,7 +59,7 @@ def decode(data: bytes, *, modules: Collection[str] | None = (), limits: Limits 
         value = decoder.value()
     except CodecError:
         raise
-    except (ValueError, TypeError, OverflowError, InvalidOperation, RecursionError, LookupError) as error:
+    except Exception as error:
         raise CodecError(f"malformed value: {error}") from error
     if decoder.position != len(decoder.data):
         raise CodecError("bytes are left over after the value")

@@ -38,6 +38,8 @@ LEASE = 600.0  # seconds after which the server gives up unnamed work whose mast
 OUTAGE = 600.0  # seconds for which a server that does not answer is waited for
 POLL = 1.0  # seconds that one question for finished jobs waits at the server; closing takes no longer than that
 AT_ONCE = 1000  # jobs created by one call to the server
+LOOK_EVERY = 3.0  # seconds between two looks at which tasks have reached a host ...
+MOST_LOOKED_AT = 2000  # ... as long as there are no more workunits than this
 
 
 class BoincBackend:
@@ -61,7 +63,10 @@ class BoincBackend:
         self._lock = threading.Lock()
         self._units: dict[str, Unit] = {}  # workunits that have not ended
         self._of_call: defaultdict[Call, set[str]] = defaultdict(set)
-        self._attempts: defaultdict[tuple[Call, int], tuple[Attempt, ...]] = defaultdict(tuple)
+        self._attempts: dict[tuple[Call, int], tuple[Attempt, ...]] = {}  # of tasks that lost workers
+        self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again
+        self._broken: BrokenBackend | None = None
+        self._next_look = 0.0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
         run = f"unnamed_{secrets.token_hex(8)}"
@@ -86,6 +91,8 @@ class BoincBackend:
 
     def submit(self, batches: Sequence[Batch]) -> None:
         """Pack the tasks and create their workunits, in bulk."""
+        if self._broken is not None:
+            raise self._broken
         if self._closed.is_set():
             raise BackendError(f"{self.name} is closed")
         created: list[Unit] = []
@@ -97,6 +104,8 @@ class BoincBackend:
         except BaseException:  # none of them was accepted
             self._forget(created)
             raise
+        if self._broken is not None:
+            raise self._broken  # it broke meanwhile, and did not know of these
         if self._thread is None:
             self._thread = threading.Thread(target=self._collect, name="pymw boinc collector", daemon=True)
             self._thread.start()
@@ -143,12 +152,15 @@ class BoincBackend:
         after, silent_since = 0, None
         while not self._closed.is_set():
             try:
+                self._create_waiting()
                 finished = self._server.outcomes(self._batch, after=after, wait=POLL)
-                silent_since = None
                 if finished:
                     self._deliver(finished)
+                    self._create_waiting()
                     after = finished[-1].seq
                     self._server.acknowledge(self._batch, after)
+                self._tell_beginnings()
+                silent_since = None
             except (ServerNotRunning, ControlError) as error:
                 silent_since = silent_since or time.monotonic()
                 if time.monotonic() - silent_since > OUTAGE:
@@ -157,54 +169,99 @@ class BoincBackend:
                 self._closed.wait(1.0)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody may wait for ever
                 if not self._closed.is_set():
-                    self._break(f"{self.name}: collecting results failed: {error!r}", error)
+                    self._break(f"{self.name}: collecting results failed: {error}", error)
                 return
 
     def _break(self, reason: str, cause: BaseException | None = None) -> None:
         error = BrokenBackend(reason)
         error.__cause__ = cause
+        self._broken = error
         self._collector.deliver([Broken(error)])
+
+    def _create_waiting(self) -> None:
+        """Create the workunits of tasks that are to be tried again; what fails stays for the next time."""
+        while self._again:
+            some = self._again[:AT_ONCE]
+            # Those that are there already are left alone: it may be that only the answer was lost.
+            self._server.create_jobs(self._batch, [job for _, job in some])
+            del self._again[: len(some)]
+
+    def _tell_beginnings(self) -> None:
+        """Say which tasks have reached a host, where there are few enough of them to look at each."""
+        now = time.monotonic()
+        with self._lock:
+            waiting = [unit for unit in self._units.values() if not unit.begun]
+        if not waiting or len(self._units) > MOST_LOOKED_AT or now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY
+        placed = {job.name: job.hosts for job in self._server.job_states(self._batch) if job.hosts}
+        for unit in waiting:
+            if unit.name in placed:
+                unit.begun = True
+                for index in unit.batch.indices:
+                    self._collector.begin(unit.batch.call, index, 1, f"host {placed[unit.name][0]}")
 
     def _deliver(self, finished: Sequence[control.JobOutcome]) -> None:
         events: list[Event] = []
-        again: list[tuple[Unit, control.Job]] = []
         for job in finished:
             with self._lock:
                 unit = self._units.get(job.name)
                 if unit is not None:
                     self._drop(unit)
             if unit is not None:
-                self._end(unit, job, events, again)
-        if again:
-            self._create(again, [])
+                self._end(unit, job, events)
         if events:
             self._collector.deliver(events)
 
-    def _end(
-        self, unit: Unit, job: control.JobOutcome, events: list[Event], again: list[tuple[Unit, control.Job]]
-    ) -> None:
+    def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
         """Turn one finished workunit into the ends of its tasks."""
-        call, attempts = unit.batch.call, [_attempt(attempt) for attempt in job.attempts]
+        attempts = tuple(_attempt(attempt) for attempt in job.attempts)
         packed = self._unpacked(unit, job)
         for position, index in enumerate(unit.batch.indices):
             if index in unit.cancelled:
                 continue
             if packed is None:
-                outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((call, index), ()), *attempts))
-                events.append(_ended(call, index, outcome))
-                continue
-            outcome = self._outcome(unit, packed[position], _host(job))
-            if outcome.ending is Ending.LOST:
+                outcome = Outcome(Ending.LOST, attempts=(*self._earlier(unit, index), *attempts))
+            else:
+                outcome = self._outcome(unit, packed[position], _host(job))
+            if outcome.ending is Ending.LOST and packed is not None:
                 lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
-                self._attempts[call, index] += (lost,)
-                if len(self._attempts[call, index]) < call.options.attempts:
-                    events.append(AttemptLost(call, index, lost))
-                    again.append(self._packer.again(unit, position))
+                tried = (*self._earlier(unit, index), lost)
+                if len(tried) < unit.batch.call.options.attempts:
+                    self._try_again(unit, position, tried)
+                    events.append(AttemptLost(unit.batch.call, index, lost))
                     continue
-                outcome = Outcome(Ending.LOST, worker=outcome.worker, attempts=self._attempts[call, index])
-            self._attempts.pop((call, index), None)
+                outcome = Outcome(Ending.LOST, worker=outcome.worker, attempts=tried)
+            events.append(self._ended(unit, index, outcome))
+
+    def _earlier(self, unit: Unit, index: int) -> tuple[Attempt, ...]:
+        return self._attempts.pop((unit.batch.call, index), ())
+
+    def _try_again(self, unit: Unit, position: int, tried: tuple[Attempt, ...]) -> None:
+        """Note a new workunit for one task, to be created as soon as the server takes it."""
+        call, index = unit.batch.call, unit.batch.indices[position]
+        again, job = self._packer.again(unit, position)
+        self._attempts[call, index] = tried
+        with self._lock:
+            self._units[again.name] = again
+            self._of_call[call].add(again.name)
+        self._again.append((again, job))
+
+    def _ended(self, unit: Unit, index: int, outcome: Outcome) -> Ended:
+        """The end of one task, whose exception is rebuilt by the classes of its own bundle alone."""
+        call = unit.batch.call
+
+        def resolve(module: str, qualname: str) -> type | None:
+            return resolve_imported(module, qualname) if module in unit.code.bundle.modules else None
+
+        if not unit.begun:
             self._collector.begin(call, index, 1, outcome.worker)
-            events.append(_ended(call, index, outcome))
+        try:
+            return Ended(call, index, outcome, outcome.error(f"{call.name}[{index}]", resolve))
+        except Exception as error:  # noqa: BLE001 - what a volunteer sent cannot even be shown
+            detail = f"what {outcome.worker} sent back cannot be shown: {error!r:.200}"
+            unreadable = Outcome(Ending.UNSENDABLE, detail=detail, worker=outcome.worker)
+            return Ended(call, index, unreadable, unreadable.error(f"{call.name}[{index}]"))
 
     def _unpacked(self, unit: Unit, job: control.JobOutcome) -> list[bytes] | None:
         """The outcomes in a workunit's canonical result; None where it has none that can be read."""
@@ -217,9 +274,8 @@ class BoincBackend:
         return packed if len(packed) == len(unit.batch) else None
 
     def _outcome(self, unit: Unit, packed: bytes, worker: str) -> Outcome:
-        modules = unit.code.bundle.modules
         try:
-            return envelope.unpack_outcome(packed, modules, worker=worker)
+            return envelope.unpack_outcome(packed, unit.code.bundle.modules, worker=worker)
         except codec.CodecError as error:
             detail = f"what {worker} sent back cannot be read: {error}"
             return Outcome(Ending.UNSENDABLE, detail=detail, worker=worker)
@@ -283,10 +339,6 @@ def _refuse_what_is_missing(batch: Batch, backend: str) -> None:
     if not isinstance(options.agree, str):
         raise UnsupportedOption("agree", backend, "so far results are compared by 'exact' and 'close:RTOL'")
     tolerance(options.agree)
-
-
-def _ended(call: Call, index: int, outcome: Outcome) -> Ended:
-    return Ended(call, index, outcome, outcome.error(f"{call.name}[{index}]", resolve_imported))
 
 
 def _host(job: control.JobOutcome) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from boincserver import control
@@ -21,7 +22,7 @@ from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
-from pymw.task import TaskOptions
+from pymw.files import named
 from pymw.volunteer import BUNDLE, FILES, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 __all__ = ["APP", "Code", "Packer", "Unit"]
@@ -31,7 +32,7 @@ MAX_OUTPUT = 64 << 20  # bytes of one job's outcomes
 DEADLINE = 7 * 86400
 REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
 UNKNOWN_SECONDS = 60.0  # a call's duration for the client's planning, where nothing is known of it
-VALID_SECONDS = 60 * 86400.0  # of a code signature: longer than any job is out
+VALID_SECONDS = 30 * 86400.0  # of a code signature, beyond the time for which its jobs may be out
 SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is given up
 MEMORY, DISK = 256 << 20, 512 << 20
 
@@ -46,6 +47,7 @@ class Code:
     bundle: Bundle
     files: Mapping[str, str]  # what each of its jobs takes along: the name there -> the name on the server
     seconds: float | None  # that one call took at the rehearsal
+    expires: float = 0.0  # until when volunteers' computers accept it
 
 
 @dataclass(slots=True)
@@ -57,6 +59,7 @@ class Unit:
     code: Code
     attempt: int = 1
     cancelled: set[int] = field(default_factory=set)  # indices of tasks that nobody waits for any more
+    begun: bool = False  # whether a host has it
 
 
 class Packer:
@@ -70,7 +73,7 @@ class Packer:
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
         self._uploads: dict[tuple[Path, int, int], str] = {}
-        self._serial = 0
+        self._serials = itertools.count(1)  # taken by any thread
 
     def pack(self, batch: Batch) -> Iterator[tuple[Unit, control.Job]]:
         """The workunits of a batch; UnshippableError where something of it cannot travel."""
@@ -90,17 +93,18 @@ class Packer:
         return self._unit(unit.batch[position : position + 1], unit.code, unit.attempt + 1)
 
     def _unit(self, batch: Batch, code: Code, attempt: int) -> tuple[Unit, control.Job]:
-        self._serial += 1
+        serial = next(self._serials)
         rtol = tolerance(str(batch.call.options.agree))
-        unit = Unit(name_for(f"{APP}_{self._run}", self._serial, attempt, rtol), batch, code, attempt)
+        unit = Unit(name_for(f"{APP}_{self._run}", serial, attempt, rtol), batch, code, attempt)
         return unit, self._job(unit)
 
     def _job(self, unit: Unit) -> control.Job:
         batch, options = unit.batch, unit.batch.call.options
-        files = data_files(options)
+        files = named(options)
         items = tuple(self._item(batch, i) for i in range(len(batch)))
         job = envelope.Job(items, tuple(files), tuple(options.outputs))
         seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
+        left = options.attempts - unit.attempt + 1
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
         return control.Job(
             name=unit.name,
@@ -112,8 +116,9 @@ class Packer:
             outputs={OUTCOMES: MAX_OUTPUT},
             min_quorum=options.quorum,
             target_nresults=options.quorum,
-            max_error_results=options.attempts - 1,
-            max_total_results=options.quorum + options.attempts + SPARE_RESULTS,
+            max_error_results=left - 1,
+            # At most once means no second copy, whatever becomes of the first.
+            max_total_results=options.quorum + (0 if options.attempts == 1 else left - 1 + SPARE_RESULTS),
             max_success_results=options.quorum + SPARE_RESULTS,
             delay_bound=math.ceil(options.deadline or DEADLINE),
             rsc_fpops_est=work,
@@ -152,34 +157,23 @@ class Packer:
         made = self._bundles.get(key)
         if made is None or not made.is_current():  # a helper may have been edited in a notebook: never send stale code
             made = self._bundles[key] = bundle(function, modules=modules, classes=classes)
-        if made.digest not in self._codes:
-            self._codes[made.digest] = self._send(made, batch)
-        return self._codes[made.digest]
+        code = self._codes.get(made.digest)
+        needed = time.time() + 3 * (options.deadline or DEADLINE)  # as long as its jobs may be out, and go out again
+        if code is None or code.expires < needed:
+            code = self._codes[made.digest] = self._send(made, batch, needed + VALID_SECONDS)
+        return code
 
-    def _send(self, made: Bundle, batch: Batch) -> Code:
-        expires = int(time.time() + VALID_SECONDS)
-        signed = self._worker.key.sign(self._worker.project, self._run, {BUNDLE: made.digest}, expires)
+    def _send(self, made: Bundle, batch: Batch, expires: float) -> Code:
+        signed = self._worker.key.sign(self._worker.project, self._run, {BUNDLE: made.digest}, int(expires))
         files = {BUNDLE: made.data, SIGNATURE: signed}
         seconds = None
         if self._rehearse:
             trusted = {TRUSTED: self._worker.trusted}
             options = batch.call.options
-            job = envelope.Job((self._item(batch, 0),), tuple(data_files(options)), tuple(options.outputs))
-            seconds = rehearse(self._worker.program, files | trusted, data_files(options), job, name=batch.call.name)
-        return Code(made, {name: self._server.put_file(content) for name, content in files.items()}, seconds)
-
-
-def data_files(options: TaskOptions) -> dict[str, Path]:
-    """Name in the working directory -> the file here; UnshippableError for what is no file, or has no proper name."""
-    given = options.files
-    named = given.items() if isinstance(given, Mapping) else ((Path(path).name, path) for path in given)
-    files = {name: Path(path).expanduser().absolute() for name, path in named}
-    for name, path in files.items():
-        if not path.is_file():
-            raise UnshippableError(f"files: {path} is not a file")
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or not name:
-            raise UnshippableError(f"files: {name!r} cannot be the name of a file in a working directory")
-    return files
+            job = envelope.Job((self._item(batch, 0),), tuple(named(options)), tuple(options.outputs))
+            seconds = rehearse(self._worker.program, files | trusted, named(options), job, name=batch.call.name)
+        names = {name: self._server.put_file(content) for name, content in files.items()}
+        return Code(made, names, seconds, expires)
 
 
 def _unwrapped(call: Call) -> Callable[..., Any]:
