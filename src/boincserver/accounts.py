@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import argon2
 
-from boincserver.database import Session
+from boincserver.database import Session, update_where
 from boincserver.errors import AccountError
 from boincserver.protocol import account as protocol
 from boincserver.schema import user as user_table
@@ -104,6 +104,11 @@ def checked(email: str, name: str, passwd_hash: str) -> tuple[str, str]:
     if not name.isprintable():
         raise AccountError(protocol.BAD_USER_NAME, "the name has characters that cannot be shown")
     return email, name
+
+
+def set_password(db: Session, number: int, stored_password: str) -> None:
+    """Give an account another password, from `hash_password`."""
+    db.run(update_where(user_table, ("passwd_hash",), ("id",)), was_id=number, passwd_hash=stored_password)
 
 
 def create(db: Session, email: str, name: str, stored_password: str, now: int) -> User:

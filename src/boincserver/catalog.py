@@ -98,6 +98,10 @@ class Catalog:
                     found[appid] = version
         return found
 
+    def versions_of(self, appid: int) -> list[AppVersion]:
+        """The newest version of an application for each platform."""
+        return [version for (number, _), version in sorted(self._versions.items()) if number == appid]
+
     @property
     def platforms(self) -> list[str]:
         """Every platform for which there is a version."""

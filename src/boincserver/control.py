@@ -104,6 +104,27 @@ class Control:
         key: str = self._call("create_account", email=email, name=name, password=password)
         return key
 
+    def users(self) -> list[Mapping[str, Any]]:
+        """Every account, with how many hosts it has and its credit."""
+        return list(self._call("users"))
+
+    def set_password(self, email: str, password: str) -> None:
+        """Give an account a new password."""
+        self._call("set_password", email=email, password=password)
+
+    def apps(self) -> list[Mapping[str, Any]]:
+        """Every application with its newest version for each platform."""
+        return list(self._call("apps"))
+
+    def deprecate(self, app: str, version_num: int) -> int:
+        """Send no more of this application's versions up to this number; returns how many they are."""
+        count: int = self._call("deprecate", app=app, version_num=version_num)
+        return count
+
+    def batches(self) -> list[Mapping[str, Any]]:
+        """Every batch and how far it is."""
+        return list(self._call("batches"))
+
     # --- applications and files -------------------------------------------------------------------------------------
 
     def ensure_app(

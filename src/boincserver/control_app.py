@@ -11,7 +11,7 @@ from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import bindparam, case, func, or_, select
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,7 +26,9 @@ from boincserver.policy import delay_until_next
 from boincserver.protocol.account import password_hash
 from boincserver.protocol.request import plain_stderr
 from boincserver.records import Job
+from boincserver.schema import app as app_table
 from boincserver.schema import batch as batch_table
+from boincserver.schema import boincserver_outbox as outbox_table
 from boincserver.schema import host as host_table
 from boincserver.schema import result as result_table
 from boincserver.schema import user as user_table
@@ -111,6 +113,30 @@ _PER_HOST: Final = (
     )
     .where(result_table.c.hostid > 0)
     .group_by(result_table.c.hostid)
+)
+_USERS: Final = select(
+    user_table.c.id,
+    user_table.c.email_addr,
+    user_table.c.name,
+    user_table.c.total_credit,
+    user_table.c.expavg_credit,
+    select(func.count()).where(host_table.c.userid == user_table.c.id).scalar_subquery(),
+).order_by(user_table.c.id)
+_IN_BATCH: Final = workunit_table.c.batch == batch_table.c.id
+_BATCHES: Final = (
+    select(
+        batch_table.c.id,
+        batch_table.c.name,
+        app_table.c.name,
+        batch_table.c.njobs,
+        select(func.count())
+        .where(_IN_BATCH, or_(workunit_table.c.canonical_resultid > 0, workunit_table.c.error_mask > 0))
+        .scalar_subquery(),
+        select(func.count()).where(_IN_BATCH, workunit_table.c.error_mask > 0).scalar_subquery(),
+        select(func.count()).where(outbox_table.c.batch == batch_table.c.id).scalar_subquery(),
+    )
+    .join(app_table, app_table.c.id == batch_table.c.app_id)
+    .order_by(batch_table.c.id)
 )
 _BY_STATE: Final = select(result_table.c.server_state, func.count()).group_by(result_table.c.server_state)
 _WORKUNITS: Final = select(
@@ -368,6 +394,34 @@ class _Control:
             "operations_per_commit": writer.operations / max(writer.commits, 1),
             "next_rpc_delay": delay_until_next(self.service.quiet(self.service.clock())),
         }
+
+    async def call_users(self, _data: memoryview) -> list[Any]:
+        names = ("id", "email", "name", "total_credit", "expavg_credit", "hosts")
+        return [dict(zip(names, row, strict=True)) for row in self.reader.all(_USERS)]
+
+    async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
+        user = accounts.find_by_email(self.reader, email)
+        if user is None:
+            raise BoincServerError(f"there is no account with the address {email}")
+        stored = await asyncio.to_thread(accounts.hash_password, password_hash(user.email_addr, password))
+        await self.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
+
+    async def call_apps(self, _data: memoryview) -> list[Any]:
+        catalog = self.service.catalog
+        listed = []
+        for app in sorted(catalog.apps.values(), key=lambda app: app.name):
+            about = {"name": app.name, "validator": app.validator, "assimilator": app.assimilator}
+            versions = [(v.platform, f"{v.version_num // 100}.{v.version_num % 100:02}") for v in catalog.versions_of(app.id)]
+            listed += [{**about, "platform": platform, "version": number} for platform, number in versions or [("", "")]]
+        return listed
+
+    async def call_deprecate(self, _data: memoryview, app: str, version_num: int) -> int:
+        return await self.writer.run(lambda tx: self.submitter.deprecate(tx, app, version_num))
+
+    async def call_batches(self, _data: memoryview) -> list[Any]:
+        names = ("id", "name", "app", "jobs", "over", "failed", "to_fetch")
+        rows = await asyncio.to_thread(lambda: self.service.database.reader().all(_BATCHES))
+        return [dict(zip(names, (value or 0 for value in row), strict=True)) for row in rows]
 
     def reader_of_thread(self) -> Session:
         return self.service.database.reader()

@@ -72,6 +72,15 @@ _SET_PLUGINS: Final = (
     .where(our_app_table.c.appid == bindparam("number"))
     .values(validator=bindparam("new_validator"), assimilator=bindparam("new_assimilator"))
 )
+_DEPRECATE: Final = (
+    update(version_table)
+    .where(
+        version_table.c.appid == bindparam("number"),
+        version_table.c.version_num <= bindparam("last"),
+        version_table.c.deprecated == 0,
+    )
+    .values(deprecated=1)
+)
 _TOUCH_FILE: Final = (
     update(file_table).where(file_table.c.name == bindparam("file_name")).values(create_time=bindparam("since"))
 )
@@ -176,6 +185,12 @@ class Submitter:
                 tx.db.insert(use_table, workunitid=0, name=name)
         self._reload(tx)
         return AppVersionInfo(identifier, app_name, platform, number, created=True)
+
+    def deprecate(self, tx: Transaction, app_name: str, version_num: int) -> int:
+        """Send no more of an application's versions up to this number; returns how many they are."""
+        count = tx.db.run(_DEPRECATE, number=self.app(app_name).id, last=version_num)
+        self._reload(tx)
+        return count
 
     def _signed(self, db: Session, files: Sequence[StoredAppFile]) -> list[FileInfo]:
         key = self.project.private_key()

@@ -9,13 +9,15 @@ import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from boincserver import cli
 from boincserver.errors import UnusableUrl
-from boincserver.testing import free_port, serving
+from boincserver.testing import SimulatedVolunteer, free_port, serving
 from boincserver.urls import canonical
 
 
@@ -118,17 +120,75 @@ def test_serve_answers_under_a_long_path_and_a_second_server_is_told(tmp_path: P
         done = run("serve", str(directory), "--json")
         assert done.returncode == 1
         assert json.loads(done.stdout)["error"] == "AlreadyServed"
-        added = run("user-add", str(directory), "--email", "a@example.org", "--json")
+        added = run("user", "add", str(directory), "--email", "a@example.org", "--json")
         assert len(json.loads(added.stdout)["key"]) == 32
         assert "running" in run("status", str(directory)).stdout
-    done = run("user-add", str(directory), "--email", "a@example.org")
+    done = run("user", "add", str(directory), "--email", "a@example.org")
     assert done.returncode == 1
     assert "start it: boincserver serve" in done.stderr
 
 
-def test_every_command_and_option_has_help() -> None:
-    commands = next(a for a in cli.make_parser()._actions if isinstance(a, argparse._SubParsersAction))
-    for name, parser in commands.choices.items():
+def every_command(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    groups = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not groups:
+        yield name, parser
+    for group in groups:
+        for word, inner in group.choices.items():
+            yield from every_command(inner, f"{name} {word}".strip())
+
+
+def test_every_command_and_option_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "boincserver-commands.md").read_text()
+    for name, parser in every_command(cli.make_parser()):
+        assert f"boincserver {name}" in page, name
         assert parser.description, name
         for action in parser._actions:
             assert action.help, f"{name} {action.dest}"
+            for option in action.option_strings:
+                assert option in ("-h", "--help") or option in page, f"{name} {option}"
+
+
+def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
+    directory = str(tmp_path / "p")
+    program = tmp_path / "count.sh"
+    program.write_text("#!/bin/sh\necho $1 $(wc -c < in) > out\necho 0 > boinc_finish_called\n")
+    (tmp_path / "in.txt").write_text("hello")
+    assert run("create", directory, "--url", f"http://127.0.0.1:{free_port()}/").returncode == 0
+
+    def ask(*arguments: str) -> dict[str, Any]:
+        done = run(*arguments, "--json")
+        assert done.returncode == 0, done.stdout + done.stderr
+        document: dict[str, Any] = json.loads(done.stdout)
+        return document
+
+    with serving(directory) as server:
+        key = ask("user", "add", directory, "--email", "a@example.org", "--password", "secret1")["key"]
+        assert ask("app", "add", directory, "count", str(program), "--version", "1.02")["created"]
+        assert not ask("app", "add", directory, "count", str(program))["created"]
+        assert ask("app", "list", directory)["apps"][0]["version"] == "1.02"
+        create = ["job", "create", directory, "count", "--input", f"{tmp_path / 'in.txt'}=in", "--count", "3"]
+        assert ask(*create, "--command", "{n}", "--copy-files")["created"] == 3
+        assert ask(*create)["created"] == 0
+        with SimulatedVolunteer(server.control.info().url, key, ncpus=4) as volunteer:
+            assert volunteer.step() == 3
+            volunteer.contact()
+        (batch,) = ask("batch", "list", directory)["batches"]
+        assert (batch["jobs"], batch["over"], batch["to_fetch"]) == (3, 3, 3)
+        assert ask("batch", "fetch", directory, "jobs", str(tmp_path / "results"))["fetched"] == 3
+        assert (tmp_path / "results" / "job_2" / "out").read_text() == "2 5\n"
+        assert ask("host", "list", directory)["hosts"][0]["succeeded"] == 3
+        assert ask("user", "list", directory)["users"][0]["hosts"] == 1
+        ask("user", "password", directory, "--email", "a@example.org", "--password", "another1")
+        more = subprocess.run(
+            [sys.executable, "-m", "boincserver", "job", "create", directory, "count", "--batch", "more"],
+            input='{"name": "line", "inputs": {"in": "text"}, "outputs": {"out": 100}}\n',
+            text=True, capture_output=True, check=True,
+        )  # fmt: skip
+        assert "1 jobs created" in more.stdout
+        assert ask("batch", "cancel", directory, "more")["cancelled"] == 1
+        assert run("batch", "cancel", directory, "none").returncode == 1
+        assert ask("app", "deprecate", directory, "count", "--version", "1.02")["deprecated"] == 1
+        assert ask("app", "list", directory)["apps"][0]["version"] == ""
+        assert "already serves" in run("keys", "rotate", directory).stderr
+        assert run("keys", "show", directory).stdout.startswith("1024\n")
+    assert ask("doctor", directory)["findings"] == []

@@ -1,0 +1,1 @@
+"""What the command line can do, each command a thin edge over the library."""

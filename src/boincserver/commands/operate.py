@@ -1,0 +1,212 @@
+"""Commands of the operator: create, serve, status, doctor, accounts, hosts, keys."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from boincserver.commands.show import command, group, show, table
+from boincserver.errors import ServerNotRunning
+
+__all__ = ["add"]
+
+
+def add(commands: Any) -> None:
+    """Declare them."""
+    create = command(commands, "create", _create, "make a project in a new directory")
+    create.add_argument("--url", required=True, help="the project's address as volunteers see it; it is for ever")
+    create.add_argument("--name", default="", help="what volunteers see (default: the directory's name)")
+    create.add_argument("--open-accounts", action="store_true", help="let anybody create an account")
+    create.add_argument("--allow-http", action="store_true", help="accept http:// for a public address")
+    create.add_argument("--database", default="", help="SQLAlchemy URL (default: a SQLite file in the directory)")
+
+    command(commands, "serve", _serve, "serve a project until Ctrl-C")
+    command(commands, "status", _status, "jobs, copies and hosts")
+    command(commands, "doctor", _doctor, "look for what cannot be in a healthy project")
+
+    user = group(commands, "user", "volunteers' accounts")
+    new = command(user, "add", _user_add, "make an account and print its key")
+    new.add_argument("--email", required=True, help="the account's e-mail address")
+    new.add_argument("--name", default="", help="what others see (default: the address up to the @)")
+    new.add_argument("--password", default=None, help="lets the volunteer attach by address and password")
+    command(user, "list", _user_list, "accounts, their hosts and credit")
+    password = command(user, "password", _user_password, "set an account's password")
+    password.add_argument("--email", required=True, help="the account's e-mail address")
+    password.add_argument("--password", required=True, help="the new password")
+
+    host = group(commands, "host", "volunteers' computers")
+    command(host, "list", _host_list, "computers and what each did")
+
+    keys = group(commands, "keys", "the signing key")
+    command(keys, "show", _keys_show, "print the public key that clients trust")
+    command(
+        keys, "rotate", _keys_rotate, "replace the signing key; clients accept the new one by the old one's signature"
+    )
+
+
+def _create(options: argparse.Namespace) -> int:
+    from boincserver import project
+
+    created = project.create(
+        options.directory,
+        options.url,
+        name=options.name,
+        allow_http=options.allow_http,
+        open_accounts=options.open_accounts,
+        database=options.database,
+    )
+    host, port = created.listen
+    document = {"directory": str(created.directory), "url": created.config.url, "listen": f"{host}:{port}"}
+    behind = "" if f":{port}" in created.config.url else f"\nA proxy in front has to pass it on to {host}:{port}."
+    return show(
+        options,
+        document,
+        f"Created the project {created.config.name!r} in {created.directory}\n"
+        f"Its URL is {created.config.url}\n"
+        f"Volunteers' clients know the project by this URL: it is for ever.{behind}\n"
+        f"The signing key is {created.directory}/keys/code_sign_private: whoever has it can run programs on every\n"
+        f"volunteer's computer. On a public server keep it on another machine.\n"
+        f"Next: boincserver serve {options.directory}",
+    )
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from boincserver.project import Project
+    from boincserver.serve import serve
+
+    project = Project.open(options.directory)
+    host, port = project.listen
+
+    def ready() -> None:
+        document = {"url": project.config.url, "listen": f"{host}:{port}"}
+        show(options, document, f"Serving {project.config.name!r} at {project.config.url} (Ctrl-C stops)")
+        sys.stdout.flush()
+
+    serve(project, ready=ready)
+    return 0
+
+
+def _status_of(directory: str) -> Mapping[str, Any]:
+    """From the running server, or from the tables where none runs."""
+    from boincserver.control import connect
+    from boincserver.control_app import status
+    from boincserver.project import Project
+
+    project = Project.open(directory)
+    try:
+        found = {"running": True, **connect(project.directory).status()}
+    except ServerNotRunning:
+        database = project.open_database()
+        try:
+            found = {"running": False, **status(project.config.name, database.reader)}
+        finally:
+            database.close()
+    return {**found, "url": project.config.url}
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = _status_of(options.directory)
+    jobs, copies = status["jobs"], status["copies"]
+    lines = [
+        f"{status['name']} at {status['url']}: {'running' if status['running'] else 'not running'}",
+        f"jobs    {jobs['total']} in all, {jobs['done']} done, {jobs['failed']} failed",
+        f"copies  {copies['unsent']} unsent, {copies['in_progress']} in progress, {copies['over']} over",
+    ]
+    if status["running"]:
+        lines.append(f"hosts are told to come again after {status['next_rpc_delay']:g} s")
+    return show(options, status, "\n".join([*lines, "", _hosts_text(status["hosts"])]))
+
+
+def _hosts_text(hosts: list[Mapping[str, Any]]) -> str:
+    if not hosts:
+        return "no hosts yet"
+    rows = [
+        (
+            host["id"],
+            host["succeeded"],
+            host["failed"],
+            host["in_progress"],
+            _ago(time.time() - host["last_contact"]),
+            f"{host['domain_name']} ({host['user_name']}, {host['os_name']})",
+        )
+        for host in hosts
+    ]
+    return table(["host", "done", "failed", "now", "last contact", "name (user, system)"], rows)
+
+
+def _ago(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"
+
+
+def _host_list(options: argparse.Namespace) -> int:
+    hosts = _status_of(options.directory)["hosts"]
+    return show(options, {"hosts": hosts}, _hosts_text(hosts))
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from boincserver.doctor import examine
+    from boincserver.files import FileStore
+    from boincserver.project import Project
+
+    project = Project.open(options.directory)
+    database = project.open_database()
+    try:
+        findings = list(examine(database, FileStore(project.directory / "upload")))
+    finally:
+        database.close()
+    show(options, {"findings": findings}, "\n".join(findings) or "All is well.")
+    return 1 if findings else 0
+
+
+def _user_add(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+    from boincserver.project import Project
+
+    project = Project.open(options.directory)
+    key = connect(project.directory).create_account(options.email, options.name, options.password)
+    document = {"email": options.email, "key": key, "url": project.config.url}
+    return show(options, document, f"{key}\nTo join: boinccmd --project_attach {project.config.url} {key}")
+
+
+def _user_list(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    users = connect(options.directory).users()
+    rows = [(u["id"], u["email"], u["name"], u["hosts"], round(u["total_credit"], 1)) for u in users]
+    return show(options, {"users": users}, table(["id", "address", "name", "hosts", "credit"], rows))
+
+
+def _user_password(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    connect(options.directory).set_password(options.email, options.password)
+    return show(options, {"email": options.email}, f"The password of {options.email} is changed.")
+
+
+def _keys_show(options: argparse.Namespace) -> int:
+    from boincserver.project import Project
+
+    text = Project.open(options.directory).public_key.text()
+    return show(options, {"public_key": text}, text.rstrip())
+
+
+def _keys_rotate(options: argparse.Namespace) -> int:
+    from boincserver.keys import rotate
+    from boincserver.project import Project
+
+    project = Project.open(options.directory)
+    with project.lock():  # a running server holds the key in memory
+        count = rotate(project)
+    return show(
+        options,
+        {"signed_again": count},
+        f"The key is new; {count} application versions are signed again. Clients that trust the old key accept it.\n"
+        f"The old private key is gone. Keep {Path(options.directory) / 'keys' / 'former'}: it proves the new key to clients.",
+    )
