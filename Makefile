@@ -13,7 +13,7 @@ demo: $(VENV)/.server  ## a BOINC project, two volunteers and pi, on this machin
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.dev  ## all tests; STRICT=1 turns a missing part from a skip into a failure
-	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime
+	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime chromium
 	@$(BIN)/python -m pytest -m "not soak" $(if $(STRICT),--strict-parts) $(ARGS)
 
 soak: $(VENV)/.dev  ## the full counts: kills, crowds, reproducible builds

@@ -30,6 +30,8 @@ class Nursery:
     """The referee's end. Use as a context manager; one serves any number of matches, one after the other."""
 
     def __enter__(self) -> Nursery:
+        if sys.platform != "linux":
+            raise HostError("matches between processes need Linux, whose /proc tells what a team uses; see `inside`")
         self._words = tempfile.TemporaryFile()
         self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:

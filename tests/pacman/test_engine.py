@@ -225,7 +225,10 @@ def test_seeds_under_one_secret_tell_nothing_of_each_other() -> None:
     assert 60 < sum(movers) < 140
 
 
-@pytest.mark.parametrize("label", [*shipped(), "maze1:3", "maze1:47"])
+@pytest.mark.parametrize(
+    "label",
+    [*shipped(), "maze1:3", "maze1:47", *(pytest.param(f"maze1:{n}", marks=pytest.mark.soak) for n in range(100, 300))],
+)
 def test_a_game_at_random_is_that_of_the_plain_rules(label: str) -> None:
     layout = layout_of(label)
     table = Distances(layout)
