@@ -24,7 +24,7 @@ def fetch(sources: list[Source], directory: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     missing = [source for source in sources if not (directory / source.dsc).exists()]
     if missing:
-        environment = _private_apt(directory / "apt")
+        environment = _private_apt(directory / "apt", "deb-src")
         _run(["apt-get", "-qq", "update"], directory, environment)
         names = [f"{source.package}={source.version}" for source in missing]
         _run(["apt-get", "-qq", "source", "--download-only", "--only-source", *names], directory, environment)
@@ -35,6 +35,23 @@ def fetch(sources: list[Source], directory: Path) -> None:
 def unpack(source: Source, directory: Path, into: Path) -> None:
     """The package's patched source tree as `into`; each file is checked against the .dsc on the way."""
     _run(["dpkg-source", "--no-copy", "-q", "-x", str(directory / source.dsc), str(into)], into.parent)
+
+
+def fetch_binary(package: str, architecture: str, into: Path) -> Path:
+    """The files of a binary package of any architecture, unpacked and not installed."""
+    root = into / f"{package}-{architecture}"
+    if not root.exists():
+        into.mkdir(parents=True, exist_ok=True)
+        environment = _private_apt(into / f"apt-{architecture}", "deb", architecture)
+        _run(["apt-get", "-qq", "update"], into, environment)
+        _run(["apt-get", "-qq", "download", package], into, environment)
+        [archive] = into.glob(f"{package}_*_{architecture}.deb")
+        new = into / f".{root.name}-{os.getpid()}"
+        _run(["dpkg-deb", "-x", archive.name, new.name], into)
+        if not (new / "lib").exists():
+            (new / "lib").symlink_to("usr/lib")  # as on a whole system of today
+        new.rename(root)
+    return root
 
 
 def fetch_wheel(name: str, version: str, sha256: str, directory: Path) -> Path:
@@ -56,23 +73,27 @@ def check(path: Path, sha256: str) -> None:
         raise SourceError(f"{path.name} is not what the recipe names: its SHA-256 is {found}, not {sha256}")
 
 
-def _private_apt(directory: Path) -> dict[str, str]:
+def _private_apt(directory: Path, kind: str, architecture: str = "") -> dict[str, str]:
     if not Path(_KEYRING).exists():
         raise SourceError(f"no {_KEYRING}: the interpreter is built on Debian, or where debian-archive-keyring is")
     for part in ("state/lists/partial", "cache/archives/partial", "parts"):
         (directory / part).mkdir(parents=True, exist_ok=True)
-    lines = [f"deb-src [signed-by={_KEYRING}] {_MIRROR} {release} main\n" for release in _RELEASES]
+    lines = [f"{kind} [signed-by={_KEYRING}] {_MIRROR} {release} main\n" for release in _RELEASES]
     (directory / "sources.list").write_text("".join(lines))
-    settings = {
+    settings: dict[str, object] = {
         "Dir::State": directory / "state",
         "Dir::Cache": directory / "cache",
         "Dir::Etc::SourceList": directory / "sources.list",
         "Dir::Etc::SourceParts": directory / "parts",
         "Dir::Etc::Parts": directory / "parts",
-        "Dir::Etc::Preferences": directory / "none",
+        "Dir::Etc::Preferences": directory / "no-preferences",
         "Dir::Etc::PreferencesParts": directory / "parts",
         "APT::Sandbox::User": "root",
     }
+    if architecture:
+        none = directory / "none"
+        settings |= {"APT::Architecture": architecture, "APT::Architectures": architecture, "Dir::State::status": none}
+        none.touch()
     (directory / "apt.conf").write_text("".join(f'{name} "{value}";\n' for name, value in settings.items()))
     return {**os.environ, "APT_CONFIG": str(directory / "apt.conf")}
 
