@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,3 +132,46 @@ def test_a_tampered_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(sources.SourceError, match="not what the recipe names"):
         sources.check(tmp_path / "x.dsc", "0" * 64)
     assert not (tmp_path / "x.dsc").exists()
+
+
+@pytest.mark.stock
+def test_the_stock_client_runs_it_in_the_sandbox(
+    built: Path, program: Path, tmp_path: Path, need: Callable[..., None]
+) -> None:
+    """Two jobs, the interpreter sent compressed and started by the client, nothing of the host's Python."""
+    need("boinc", "boinccmd")
+    pytest.importorskip("sqlalchemy", reason="the project server needs the extra 'server'")
+    from boincserver import project
+    from boincserver.control import AppFile, Job, JobOutcome
+    from boincserver.testing import StockClient, free_port, serving, wait_until
+
+    # At the true speed: libfaketime needs /dev/shm, which the sandbox keeps shut.
+    made = Application("square", program, (program.with_name("words.py"),))
+    files = application.files(made, recipe.X86_64.short, cache.default(), tmp_path / "files")
+    project.create(
+        tmp_path / "project", f"http://127.0.0.1:{free_port()}/", name="Application test", open_accounts=True
+    )
+    with serving(tmp_path / "project") as server, StockClient(ncpus=2) as client:
+        control = server.control
+        control.ensure_app("square")
+        described = [AppFile(file.path, file.open_name or file.path.name, file.main_program) for file in files]
+        control.ensure_app_version(
+            "square", recipe.X86_64.platform, None, described, api_version=application.API_VERSION
+        )
+        batch = control.create_batch("square", "batch").id
+        jobs = [Job(f"square_{n}", {"in": str(n).encode()}, {"out": 1000}, rsc_fpops_est=1e9) for n in (3, 4)]
+        control.create_jobs(batch, jobs)
+        client.attach(control.info().url, control.create_account("v@example.org"))
+        outcomes: list[JobOutcome] = []
+
+        def complete() -> bool:
+            outcomes.extend(control.outcomes(batch, after=outcomes[-1].seq if outcomes else 0, wait=0.5))
+            return len(outcomes) == 2
+
+        wait_until(complete, timeout=90, what="both outcomes")
+    assert {outcome.name: outcome.outputs.get("out") for outcome in outcomes} == {
+        "square_3": b"squared: 9 []",
+        "square_4": b"squared: 16 []",
+    }, [attempt.stderr for outcome in outcomes for attempt in outcome.attempts]
+    for outcome in outcomes:
+        assert "sandbox: " in outcome.attempts[-1].stderr

@@ -247,6 +247,33 @@ def test_the_hash_seed_can_be_fixed(runtime: Path) -> None:
     assert once() != once()
 
 
+NUMPY = ("numpy", "2.2.6", "1bc23a79bfabc5d056d106f9befb8d50c31ced2fbc70eedb8155aec74a45798f")
+DLOPEN = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import numpy
+matrix = numpy.arange(9.0).reshape(3, 3) + numpy.eye(3)
+assert numpy.allclose(numpy.linalg.inv(matrix) @ matrix, numpy.eye(3))
+print(numpy.__version__)
+"""
+
+
+def test_a_numpy_wheel_loads(runtime: Path, tmp_path: Path) -> None:
+    """Its modules are shared objects that want the interpreter's C API from this executable."""
+    version = "".join(recipe.PYTHON_VERSION.split(".")[:2])
+    name, number, digest = NUMPY
+    options = ["--python-version", version, "--implementation", "cp", "--platform", "manylinux2014_x86_64"]
+    try:
+        wheel = sources.fetch_wheel(name, number, digest, cache.default() / "sources", *options)
+    except sources.SourceError as error:
+        pytest.skip(f"no wheel of {name} {number}: {str(error).splitlines()[-1]}")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "wheel")
+    command = [runtime, "-c", DLOPEN, tmp_path / "wheel"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={})
+    assert done.stdout == f"{number}\n", done.stderr
+
+
 MAIN = """
 import os, subprocess, sys
 if sys.argv[1:] == ["--child"]:

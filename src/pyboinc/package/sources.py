@@ -54,11 +54,11 @@ def fetch_binary(package: str, architecture: str, into: Path) -> Path:
     return root
 
 
-def fetch_wheel(name: str, version: str, sha256: str, directory: Path) -> Path:
-    """A wheel of pure Python from the package index."""
+def fetch_wheel(name: str, version: str, sha256: str, directory: Path, *options: str) -> Path:
+    """A wheel from the package index; `options` of pip name another machine than this one."""
     directory.mkdir(parents=True, exist_ok=True)
     if not list(directory.glob(f"{name}-{version}-*.whl")):
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", *options]
         _run([*pip, "--dest", str(directory), f"{name}=={version}"], directory)
     [wheel] = directory.glob(f"{name}-{version}-*.whl")
     check(wheel, sha256)
