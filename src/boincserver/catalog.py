@@ -23,6 +23,9 @@ _APPS: Final = (
         app_table.c.user_friendly_name,
         our_app_table.c.validator,
         our_app_table.c.assimilator,
+        app_table.c.target_nresults,
+        app_table.c.homogeneous_redundancy,
+        app_table.c.homogeneous_app_version,
     )
     .join(our_app_table, our_app_table.c.appid == app_table.c.id, isouter=True)
     .where(app_table.c.deprecated == 0)
@@ -50,6 +53,10 @@ class App:
     user_friendly_name: str
     validator: str
     assimilator: str
+    target_nresults: int = 0
+    """Adaptive replication: how many results are compared unless the first host is trusted; below 2: off."""
+    homogeneous_redundancy: int = 0
+    homogeneous_app_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,10 @@ class Catalog:
 
     def load(self, db: Session) -> None:
         """Read everything; the newest version for each platform is the one that is sent."""
-        apps = [App(row[0], row[1], row[2], row[3] or "bitwise", row[4] or "outbox") for row in db.all(_APPS)]
+        apps = [
+            App(number, name, friendly, validator or "bitwise", assimilator or "outbox", *more)
+            for number, name, friendly, validator, assimilator, *more in db.all(_APPS)
+        ]
         versions: dict[tuple[int, str], AppVersion] = {}
         for row in db.all(_VERSIONS):
             version = AppVersion(*row)

@@ -10,7 +10,7 @@ from typing import Any
 
 from boincserver.errors import ConfigError
 
-__all__ = ["AccountsConfig", "Config", "JobsConfig", "load", "render"]
+__all__ = ["AccountsConfig", "Config", "CreditConfig", "JobsConfig", "load", "render"]
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -31,11 +31,21 @@ class JobsConfig:
 
     max_per_request: int = _setting(10, "most jobs sent to a host in one reply, for each of its CPUs")
     max_in_progress: int = _setting(100, "most jobs that a host may hold at a time, for each of its CPUs")
+    daily_quota: int = _setting(10_000, "most jobs of an application version a day, for each CPU; less after failures")
     one_result_per_user: bool = _setting(True, "copies of a job go to different users; if false, to different hosts")
     retry_elsewhere: int = _setting(20, "seconds for which a copy that failed is kept for other hosts")
     report_grace_period: int = _setting(0, "seconds after a deadline before a copy is given up")
     resend_lost_results: bool = _setting(True, "send again what a client was sent and does not know of")
+    purge_after_days: int = _setting(30, "days after which a job that is over leaves the tables; 0: never")
     feeder_size: int = _setting(10_000, "unsent copies held in memory")
+
+
+@dataclass(frozen=True, slots=True)
+class CreditConfig:
+    """[credit]"""
+
+    kind: str = _setting("estimate", "estimate (by a job's estimated work), runtime, fixed or none")
+    per_job: float = _setting(1.0, "what a job earns where kind is fixed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +59,10 @@ class Config:
     proxies: int = _setting(0, "how many trusted proxies stand in front and add X-Forwarded-For")
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
+    credit: CreditConfig = field(default_factory=CreditConfig)
 
 
-_TABLES: dict[str, type[Any]] = {"accounts": AccountsConfig, "jobs": JobsConfig}
+_TABLES: dict[str, type[Any]] = {"accounts": AccountsConfig, "jobs": JobsConfig, "credit": CreditConfig}
 
 
 def load(path: Path) -> Config:
@@ -64,6 +75,8 @@ def load(path: Path) -> Config:
     config: Config = _record(Config, {**document, **tables}, str(path))
     if config.accounts.creation not in ("open", "closed"):
         raise ConfigError(f"{path}: [accounts] creation must be open or closed, not {config.accounts.creation!r}")
+    if config.credit.kind not in ("estimate", "runtime", "fixed", "none"):
+        raise ConfigError(f"{path}: [credit] kind must be estimate, runtime, fixed or none, not {config.credit.kind!r}")
     return config
 
 

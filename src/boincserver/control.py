@@ -128,15 +128,31 @@ class Control:
     # --- applications and files -------------------------------------------------------------------------------------
 
     def ensure_app(
-        self, name: str, *, validator: str = "bitwise", assimilator: str = "outbox", user_friendly_name: str = ""
+        self,
+        name: str,
+        *,
+        validator: str = "bitwise",
+        assimilator: str = "outbox",
+        user_friendly_name: str = "",
+        target_nresults: int = 0,
+        homogeneous_redundancy: int = 0,
+        homogeneous_app_version: bool = False,
     ) -> None:
-        """Have an application whose results this validator compares and whose outcomes this assimilator takes."""
+        """Have an application whose results this validator compares and whose outcomes this assimilator takes.
+
+        With `target_nresults` above 1, jobs of quorum 1 are checked by that many results unless their host is trusted.
+        `homogeneous_redundancy` (1 fine, 2 coarse) and `homogeneous_app_version` keep the copies of a job to computers
+        of one kind, or to one version.
+        """
         self._call(
             "ensure_app",
             name=name,
             validator=validator,
             assimilator=assimilator,
             user_friendly_name=user_friendly_name,
+            target_nresults=target_nresults,
+            homogeneous_redundancy=homogeneous_redundancy,
+            homogeneous_app_version=int(homogeneous_app_version),
         )
 
     def ensure_app_version(

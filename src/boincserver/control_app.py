@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from boincserver import accounts, errors, lifecycle
 from boincserver.database import Session
-from boincserver.errors import BoincServerError, UnknownBatch
+from boincserver.errors import BoincServerError
 from boincserver.framing import Blobs, blob, pack, unpack
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
@@ -34,7 +34,7 @@ from boincserver.schema import result as result_table
 from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
-from boincserver.states import BatchState, Outcome, ServerState
+from boincserver.states import Outcome, ServerState
 from boincserver.submit import StoredAppFile, check_job
 
 __all__ = ["make_control_app", "server_version"]
@@ -42,7 +42,6 @@ __all__ = ["make_control_app", "server_version"]
 log = logging.getLogger(__name__)
 
 _JOBS_PER_COMMIT: Final = 250
-_LEASE: Final = 600.0
 _LONGEST_WAIT: Final = 60.0
 _MOST_BYTES: Final = 32 << 20
 """Of outputs in one answer; a single job's may be larger."""
@@ -253,11 +252,9 @@ class _Control:
         return (await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now))).authenticator
 
     async def call_ensure_app(
-        self, _data: memoryview, name: str, validator: str, assimilator: str, user_friendly_name: str
+        self, _data: memoryview, name: str, validator: str, assimilator: str, **columns: Any
     ) -> None:
-        await self.writer.run(
-            lambda tx: self.submitter.ensure_app(tx, name, validator, assimilator, user_friendly_name, self.now)
-        )
+        await self.writer.run(lambda tx: self.submitter.ensure_app(tx, name, validator, assimilator, columns, self.now))
 
     async def call_ensure_app_version(
         self,
@@ -292,14 +289,10 @@ class _Control:
     async def _seen(self, batch_id: int) -> None:
         """The submitter is there: its lease begins anew, and hosts are to come back soon."""
         self.service.work_expected()
-        row = self.reader.get(batch_table, ("expire_time", "state"), id=batch_id)
-        if row is None:
-            raise UnknownBatch(f"there is no batch {batch_id}")
-        if row[1] >= BatchState.ABORTED:
-            raise UnknownBatch(f"batch {batch_id} was given up: nobody asked for it in time, or it was cancelled")
+        lease, until = self.submitter.lease(self.reader, batch_id)
         # Not with every call: a lease that has most of its time left can wait.
-        if row[0] and row[0] < self.now + 0.8 * _LEASE:
-            await self.writer.run(lambda tx: self.submitter.renew(tx, batch_id, _LEASE, self.now))
+        if lease and until < self.now + 0.8 * lease:
+            await self.writer.run(lambda tx: self.submitter.renew(tx, batch_id, lease, self.now))
 
     async def call_create_jobs(self, data: memoryview, batch_id: int, jobs: list[dict[str, Any]]) -> int:
         wanted = [_job(described, data) for described in jobs]
@@ -411,8 +404,12 @@ class _Control:
         listed = []
         for app in sorted(catalog.apps.values(), key=lambda app: app.name):
             about = {"name": app.name, "validator": app.validator, "assimilator": app.assimilator}
-            versions = [(v.platform, f"{v.version_num // 100}.{v.version_num % 100:02}") for v in catalog.versions_of(app.id)]
-            listed += [{**about, "platform": platform, "version": number} for platform, number in versions or [("", "")]]
+            versions = [
+                (v.platform, f"{v.version_num // 100}.{v.version_num % 100:02}") for v in catalog.versions_of(app.id)
+            ]
+            listed += [
+                {**about, "platform": platform, "version": number} for platform, number in versions or [("", "")]
+            ]
         return listed
 
     async def call_deprecate(self, _data: memoryview, app: str, version_num: int) -> int:

@@ -178,8 +178,22 @@ def is_over(workunit: Workunit) -> bool:
 # --- events --------------------------------------------------------------------------------------------------------
 
 
-def send(job: Job, name: str, now: int, *, hostid: int, userid: int, version: tuple[int, int], grace: int = 0) -> Job:
-    """The copy goes to a host; `version` is the application version's id and number."""
+def send(
+    job: Job,
+    name: str,
+    now: int,
+    *,
+    hostid: int,
+    userid: int,
+    version: tuple[int, int],
+    grace: int = 0,
+    hr_class: int = 0,
+    one_version: bool = False,
+) -> Job:
+    """The copy goes to a host; `version` is the application version's id and number.
+
+    With `hr_class`, or `one_version`, the first copy decides for all.
+    """
     result = job.result(name)
     if result is None or result.server_state != ServerState.UNSENT:
         return job
@@ -195,7 +209,21 @@ def send(job: Job, name: str, now: int, *, hostid: int, userid: int, version: tu
         app_version_num=version[1],
     )
     transition_time = min(job.workunit.transition_time, deadline + grace)
-    return job.with_result(sent).with_workunit(transition_time=transition_time)
+    return job.with_result(sent).with_workunit(
+        transition_time=transition_time,
+        hr_class=job.workunit.hr_class or hr_class,
+        app_version_id=job.workunit.app_version_id or (version[0] if one_version else 0),
+    )
+
+
+def replicate(job: Job, copies: int) -> Job:
+    """Have a job checked that would have gone unchecked."""
+    return job.with_workunit(
+        min_quorum=copies,
+        target_nresults=copies,
+        max_total_results=max(job.workunit.max_total_results, 2 * copies),
+        max_success_results=max(job.workunit.max_success_results, copies),
+    )
 
 
 def may_be_reported(result: Result) -> bool:
@@ -309,6 +337,9 @@ def transition(job: Job, now: int, *, grace: int = 0) -> Job:
     """Draw every conclusion that follows from the states of the results and the time."""
     job = _time_out(job, now, grace)
     counts = _count(job)
+    if not (counts.in_progress or counts.success or is_over(job.workunit)):
+        # Nothing is left that new copies would have to be like.
+        job = job.with_workunit(hr_class=0, app_version_id=0)
     job = _error_limits(job, counts)
     job = _create_copies(job, counts)
     if job.workunit.error_mask:
@@ -353,9 +384,9 @@ def _create_copies(job: Job, counts: _Counts) -> Job:
     if missing <= 0 or is_over(workunit):
         return job
     first = 1 + max((int(r.name.rpartition("_")[2]) for r in job.results), default=-1)
-    created = tuple(
-        Result(id=0, name=f"{workunit.name}_{first + n}", priority=workunit.priority) for n in range(missing)
-    )
+    # What is begun is finished before something new is begun.
+    priority = workunit.priority + bool(job.results)
+    created = tuple(Result(id=0, name=f"{workunit.name}_{first + n}", priority=priority) for n in range(missing))
     return replace(job, results=job.results + created)
 
 

@@ -9,12 +9,14 @@ So a report leads to its validated, assimilated outcome in one commit, without a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from boincserver import jobs, lifecycle
+from boincserver import credit, jobs, lifecycle
 from boincserver.catalog import Catalog
+from boincserver.config import CreditConfig, JobsConfig
 from boincserver.database import Session
 from boincserver.errors import InvalidResult
 from boincserver.feeder import Entry, Feeder
@@ -23,8 +25,12 @@ from boincserver.lifecycle import Job, Result, Verdict
 from boincserver.outbox import deliver
 from boincserver.protocol import documents
 from boincserver.protocol.text import fields, sections
+from boincserver.schema import host as host_table
 from boincserver.schema import result as result_table
 from boincserver.states import AssimilateState, FileDeleteState, Outcome, ServerState
+from boincserver.track import Track
+from boincserver.track import load as load_track
+from boincserver.track import save as save_track
 from boincserver.validator import ResultFiles, Validator, find_validator, judge
 from boincserver.writer import Transaction
 
@@ -45,6 +51,9 @@ class Followers(Protocol):
     def to_delete(self, workunitid: int) -> None:
         """Files of this job are to be deleted."""
 
+    def trickled(self) -> None:
+        """A message of a running program is to be handled."""
+
     def outcome(self, batch: int) -> None:
         """An outcome of this batch can be fetched."""
 
@@ -61,7 +70,8 @@ class Pipeline:
     feeder: Feeder
     followers: Followers
     files_of: Callable[[str], Any]
-    grace: int = 0
+    rules: JobsConfig
+    credit_rules: CreditConfig
     _validators: dict[str, Validator[Any]] = field(default_factory=dict)
 
     def validator(self, appid: int) -> Validator[Any]:
@@ -91,14 +101,76 @@ class Pipeline:
         def by_digests(job: Job) -> Verdict:
             return self._judge(tx, job, validator, extra or {}, templates or {})
 
-        job = lifecycle.settle(after, now, judge=by_digests if on_the_spot else None, grace=self.grace)
+        job = lifecycle.settle(
+            after, now, judge=by_digests if on_the_spot else None, grace=self.rules.report_grace_period
+        )
         if job.workunit.assimilate_state == AssimilateState.READY:
             job = self._assimilate(tx, job, now)
         if job == before and not extra:
             return job
+        self._record(tx, before, job, now)
         job = jobs.save(tx.db, before, job, now, outputs=self.outputs, extra=extra)
         self._tell(tx, before, job)
         return job
+
+    def _record(self, tx: Transaction, before: Job, job: Job, now: int) -> None:
+        """What a job's results say of the hosts that made them: credit, quota, trust."""
+        known = {result.name: result for result in before.results}
+        for result in job.results:
+            was = known.get(result.name)
+            if (
+                was is None
+                or not result.hostid
+                or (was.outcome, was.validate_state)
+                == (
+                    result.outcome,
+                    result.validate_state,
+                )
+            ):
+                continue
+            tracks = self._tracks(tx)
+            key = (result.hostid, result.app_version_id)
+            track = tracks.get(key) or load_track(tx.db, *key, self.rules.daily_quota)
+            tracks[key] = track.after(was, result, job.workunit, self.rules.daily_quota)
+            if result.granted_credit > was.granted_credit:
+                self._credits(tx, now)[result.hostid, result.userid].append(
+                    (result.granted_credit - was.granted_credit, result.sent_time)
+                )
+
+    def _tracks(self, tx: Transaction) -> dict[tuple[int, int], Track]:
+        """The records of hosts that this transaction changes; each is written once, at its end."""
+        tracks: dict[tuple[int, int], Track] = tx.notes.setdefault("tracks", {})
+
+        def write() -> None:
+            for key, track in tracks.items():
+                save_track(tx.db, *key, track)
+
+        tx.at_end("tracks", write)
+        return tracks
+
+    def track(self, tx: Transaction, hostid: int, version: int) -> Track:
+        """A host's record with an application version, as it is within this transaction."""
+        tracks = self._tracks(tx)
+        if (hostid, version) not in tracks:
+            tracks[hostid, version] = load_track(tx.db, hostid, version, self.rules.daily_quota)
+        return tracks[hostid, version]
+
+    def set_track(self, tx: Transaction, hostid: int, version: int, track: Track) -> None:
+        """Change a host's record."""
+        self._tracks(tx)[hostid, version] = track
+
+    def _credits(self, tx: Transaction, now: int) -> dict[tuple[int, int], list[tuple[float, int]]]:
+        """Credit that this transaction grants, by host and user."""
+        grants: dict[tuple[int, int], list[tuple[float, int]]] = tx.notes.setdefault("credit", defaultdict(list))
+
+        def write() -> None:
+            for (hostid, userid), parts in grants.items():
+                credit.grant(
+                    tx.db, hostid, userid, sum(part for part, _ in parts), now, min(since for _, since in parts)
+                )
+
+        tx.at_end("credit", write)
+        return grants
 
     def note(self, tx: Transaction, before: Job, after: Job, now: int) -> None:
         """Write down an event from which nothing follows, such as that a copy was sent."""
@@ -115,7 +187,7 @@ class Pipeline:
         held = assimilator == "outbox" and deliver(tx.db, job)
         if held:
             tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
-        return lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.grace)
+        return lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.rules.report_grace_period)
 
     def _judge(
         self,
@@ -137,7 +209,20 @@ class Pipeline:
             except InvalidResult as error:
                 values[result.id] = error
         workunit = job.workunit
-        return judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+        verdict = judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+        return self.with_credit(tx.db, job, verdict)
+
+    def with_credit(self, db: Session, job: Job, verdict: Verdict) -> Verdict:
+        """The verdict, with what each valid result earns."""
+        workunit = job.workunit
+        if workunit.canonical_resultid:
+            return replace(verdict, credit=dict.fromkeys(verdict.valid, workunit.canonical_credit))
+        by_time = self.credit_rules.kind == "runtime"
+        claims = {}
+        for result in lifecycle.viable(job):
+            row = db.get(host_table, ("p_fpops",), id=result.hostid) if by_time else None
+            claims[result.id] = credit.amount(self.credit_rules, workunit, result, row[0] if row else 0.0)
+        return replace(verdict, credit=credit.earned(verdict, claims))
 
     def result_files(self, db: Session, result: Result) -> ResultFiles:
         """The outputs of a result that was reported."""

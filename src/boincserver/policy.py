@@ -7,13 +7,15 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from boincserver.catalog import App, AppVersion
 from boincserver.config import JobsConfig
 from boincserver.feeder import Entry
+from boincserver.homogeneous import hr_class
 from boincserver.lifecycle import Job
-from boincserver.protocol.request import SchedulerRequest
+from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.states import Outcome, ServerState
 
-__all__ = ["Permission", "Wish", "delay_until_next", "fits", "may_take"]
+__all__ = ["Permission", "Wish", "delay_until_next", "fits", "homogeneous", "may_take"]
 
 _STEP: Final = 5
 """Clients look at their clocks every 5 seconds, so no other delay makes a difference."""
@@ -73,6 +75,17 @@ class Permission(Enum):
     YES = "yes"
     LATER = "later"  # it failed here: others may try first
     NEVER = "never"  # another copy that counts is with this user or host
+
+
+def homogeneous(job: Job, app: App, version: AppVersion, host: HostInfo) -> tuple[bool, int]:
+    """Whether the host is of the kind that the job's copies go to, and the number of that kind."""
+    workunit = job.workunit
+    if app.homogeneous_app_version and workunit.app_version_id not in (0, version.id):
+        return False, 0
+    if not app.homogeneous_redundancy:
+        return True, 0
+    kind = hr_class(app.homogeneous_redundancy, host.os_name, host.p_vendor, host.p_model)
+    return kind != 0 and workunit.hr_class in (0, kind), kind
 
 
 def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig) -> Permission:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, select, update
 
-from boincserver import accounts, hosts, jobs, lifecycle
+from boincserver import accounts, hosts, jobs, lifecycle, trickles
 from boincserver.accounts import User
 from boincserver.catalog import AppVersion
 from boincserver.config import JobsConfig
-from boincserver.database import Session
+from boincserver.database import Row, Session
 from boincserver.feeder import Entry
 from boincserver.hosts import Host
 from boincserver.lifecycle import Job, Report
 from boincserver.pipeline import Pipeline
-from boincserver.policy import Permission, Wish, delay_until_next, fits, may_take
+from boincserver.policy import Permission, Wish, delay_until_next, fits, homogeneous, may_take
 from boincserver.protocol import documents
 from boincserver.protocol.reply import JobToSend, Message, SchedulerReply
 from boincserver.protocol.request import ReportedResult, SchedulerRequest
 from boincserver.protocol.text import element
-from boincserver.schema import msg_from_host, msg_to_host
+from boincserver.schema import host_app_version, msg_from_host, msg_to_host
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.states import ServerState
@@ -56,7 +57,11 @@ _DOCUMENTS: Final = (
     .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
     .where(result_table.c.id == bindparam("number"))
 )
-_FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.xml).where(
+_NEW_DAY: Final = (
+    update(host_app_version).where(host_app_version.c.host_id == bindparam("hostid")).values(n_jobs_today=0)
+)
+_DAY: Final = 86400
+_FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.variety, msg_to_host.c.xml).where(
     msg_to_host.c.hostid == bindparam("hostid"), msg_to_host.c.handled == 0
 )
 _MAX_CANDIDATES: Final = 1000
@@ -86,6 +91,8 @@ class Scheduler:
     rules: JobsConfig
     expecting_work: Callable[[float], float]
     """Seconds since there was last work to do or to be expected, given the time."""
+    chance: random.Random = field(default_factory=random.SystemRandom)
+    """Decides whether a trusted host goes unchecked; a host must not foresee it."""
 
     def handle(self, tx: Transaction, request: SchedulerRequest, address: str, now: float) -> SchedulerReply:
         """Serve one request."""
@@ -115,12 +122,16 @@ class _Exchange:
         self.now = now
         self.identified = hosts.identify(self.db, request, user, address, now)
         self.host: Host = self.identified.host
+        if self.host.rpc_time // _DAY != now // _DAY:
+            self.db.run(_NEW_DAY, hostid=self.host.id)
         self.versions: dict[int, AppVersion] = scheduler.pipeline.catalog.usable(request.platforms)
+        self.down: Sequence[Row] = ()
         self.jobs: list[JobToSend] = []
         self.messages: list[Message] = []
 
     def reply(self, blank: SchedulerReply) -> SchedulerReply:
         """Do everything that the request asks for."""
+        self.down = self.db.all(_FOR_HOST, hostid=self.host.id)
         for reported in self.request.results:
             self._report(reported)
         self._trickles()
@@ -193,6 +204,8 @@ class _Exchange:
         }
         after = lifecycle.report(job, reported.name, report, self.now)
         self.pipeline.follow(self.tx, job, after, self.now, {reported.name: extra}, {reported.name: template})
+        if self.down:
+            trickles.stop_sending(self.db, self.host.id, reported.name)
 
     def _outputs_are_here(self, template: str, reported: ReportedResult) -> bool:
         """Every output arrived as the client describes it; those are brought to disk with this transaction."""
@@ -218,6 +231,7 @@ class _Exchange:
             )[:_MAX_DOCUMENT]
             # A client whose reply was lost sends its messages again.
             if self.db.first(_SEEN_TRICKLE, hostid=self.host.id, xml=xml) is None:
+                self.tx.on_commit(self.pipeline.followers.trickled)
                 self.db.insert(
                     msg_from_host,
                     create_time=self.now,
@@ -228,7 +242,8 @@ class _Exchange:
                 )
 
     def _trickles_down(self) -> tuple[str, ...]:
-        return tuple(str(xml) for _, xml in self.db.all(_FOR_HOST, hostid=self.host.id))
+        reported = {result.name for result in self.request.results}
+        return tuple(str(xml) for _, name, xml in self.down if name not in reported)
 
     # --- what the host has ------------------------------------------------------------------------------------------
 
@@ -305,16 +320,25 @@ class _Exchange:
         if job is None or result is None or result.server_state != ServerState.UNSENT:
             self.pipeline.feeder.drop(entry.id)
             return False
+        version = self.versions[entry.appid]
+        app = self.pipeline.catalog.apps[entry.appid]
+        alike, kind = homogeneous(job, app, version, self.request.host)
+        track = self.pipeline.track(self.tx, self.host.id, version.id)
+        if not alike or not track.room(self.request.host.p_ncpus):
+            return False
         permission = may_take(job, self.user.id, self.host.id, self.now, self.rules)
         if permission is not Permission.YES:
             if permission is Permission.NEVER:
                 entry.refused.add(self._taker)
             return False
-        version = self.versions[entry.appid]
-        after = self._sent(job, entry.name, version)
+        after = self._sent(job, entry.name, version, kind)
+        self.pipeline.set_track(self.tx, self.host.id, version.id, track.sent())
         self.pipeline.feeder.take(entry)
         self.tx.on_rollback(lambda: self.pipeline.feeder.put_back(entry))
-        self.pipeline.note(self.tx, job, after, self.now)
+        if app.target_nresults > 1 == job.workunit.target_nresults and not track.is_trusted(self.scheduler.chance):
+            after = self.pipeline.follow(self.tx, job, lifecycle.replicate(after, app.target_nresults), self.now)
+        else:
+            self.pipeline.note(self.tx, job, after, self.now)
         self._pack(after, entry.name, version)
         return True
 
@@ -322,10 +346,11 @@ class _Exchange:
     def _taker(self) -> int:
         return self.user.id if self.rules.one_result_per_user else self.host.id
 
-    def _sent(self, job: Job, name: str, version: AppVersion) -> Job:
+    def _sent(self, job: Job, name: str, version: AppVersion, kind: int = 0) -> Job:
         return lifecycle.send(
             job, name, self.now, hostid=self.host.id, userid=self.user.id, version=(version.id, version.version_num),
-            grace=self.rules.report_grace_period,
+            grace=self.rules.report_grace_period, hr_class=kind,
+            one_version=bool(self.pipeline.catalog.apps[job.workunit.appid].homogeneous_app_version),
         )  # fmt: skip
 
     def _pack(self, job: Job, name: str, version: AppVersion) -> None:

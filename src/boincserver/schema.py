@@ -29,6 +29,7 @@ __all__ = [
     "batch",
     "boincserver_app",
     "boincserver_app_version",
+    "boincserver_batch",
     "boincserver_file",
     "boincserver_file_use",
     "boincserver_meta",
@@ -205,6 +206,11 @@ boincserver_app = Table(
 boincserver_app_version = Table(
     "boincserver_app_version", metadata, Column("app_version_id", Integer, primary_key=True, autoincrement=False),
     Column("digest", String(64), nullable=False),
+)  # fmt: skip
+
+boincserver_batch = Table(
+    "boincserver_batch", metadata, Column("batchid", Integer, primary_key=True, autoincrement=False),
+    _double("lease"),
 )  # fmt: skip
 
 boincserver_file = Table(

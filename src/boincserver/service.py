@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select
 
-from boincserver import jobs, lifecycle
+from boincserver import jobs, lifecycle, trickles
 from boincserver.assimilator import Assimilator, FinishedJob, find_assimilator
 from boincserver.catalog import Catalog
 from boincserver.errors import InvalidResult
@@ -22,6 +22,7 @@ from boincserver.files import FileStore
 from boincserver.jobs import Outputs
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
+from boincserver.purge import purge
 from boincserver.scheduler import Identity, Scheduler
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
@@ -70,7 +71,7 @@ class Service:
         self.catalog = Catalog()
         self.feeder = Feeder(config.jobs.feeder_size)
         self.pipeline = Pipeline(
-            outputs, self.catalog, self.feeder, self, self.uploads.store.path, config.jobs.report_grace_period
+            outputs, self.catalog, self.feeder, self, self.uploads.store.path, config.jobs, config.credit
         )
         self.submitter = Submitter(project, self.pipeline, self.downloads)
         identity = Identity(config.name, config.url, project.public_key.text(), project.key_signature)
@@ -80,6 +81,7 @@ class Service:
         self._delete_posted = False
         self._validating = ThreadPoolExecutor(1, "boincserver-validator")
         self._assimilators: dict[str, Assimilator] = {}
+        self._handlers: dict[str, trickles.Handler | None] = {}
         self._last_work = clock()
         self._waiters: dict[int, set[asyncio.Event]] = {}
         self._waiters_lock = threading.Lock()
@@ -110,6 +112,7 @@ class Service:
         self.submitter.renew_all(tx, int(self.clock()))
         for (number,) in tx.db.all(_TO_VALIDATE):
             tx.on_commit(lambda number=number: self.to_validate(number))  # type: ignore[misc]
+        tx.on_commit(self.trickled)
         for (number,) in tx.db.all(_TO_ASSIMILATE):
             tx.on_commit(lambda number=number: self.to_assimilate(number))  # type: ignore[misc]
         for (number,) in [*tx.db.all(_TO_DELETE), *tx.db.all(_RESULTS_TO_DELETE)]:
@@ -149,6 +152,13 @@ class Service:
         if not self._delete_posted:
             self._delete_posted = True
             self._post(self._delete_some)
+
+    def trickled(self) -> None:
+        """A message of a running program is to be handled."""
+        try:
+            self._validating.submit(self._handle_trickles)
+        except RuntimeError:
+            log.debug("closing: messages are handled at the next start")
 
     def outcome(self, batch: int) -> None:
         """An outcome of this batch can be fetched."""
@@ -227,7 +237,8 @@ class Service:
             except InvalidResult as error:
                 values[result.id] = error
         workunit = job.workunit
-        return judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+        verdict = judge(values, validator.agree, min_quorum=workunit.min_quorum, canonical=workunit.canonical_resultid)
+        return self.pipeline.with_credit(self.database.reader(), job, verdict)
 
     # --- assimilation by a class of the operator's, in the same thread -----------------------------------------------
 
@@ -255,6 +266,33 @@ class Service:
         if job is not None and job.workunit.assimilate_state == AssimilateState.READY:
             self.pipeline.follow(tx, job, lifecycle.assimilated(job), int(self.clock()))
 
+    # --- messages of running programs, in the same thread ------------------------------------------------------------
+
+    def _handle_trickles(self) -> None:
+        last = 0
+        while messages := trickles.pending(self.database.reader(), last, _SLICE):
+            last = messages[-1].id
+            for message in messages:
+                try:
+                    self._handle_trickle(message)
+                except Exception:
+                    log.exception("message %d of host %d is left unhandled", message.id, message.hostid)
+
+    def _handle_trickle(self, message: trickles.Message) -> None:
+        if message.variety not in self._handlers:
+            self._handlers[message.variety] = trickles.find_handler(message.variety)
+        handler = self._handlers[message.variety]
+        if handler is None:
+            return
+        answer = handler.handle(message)
+
+        def handled(tx: Transaction) -> None:
+            trickles.set_handled(tx.db, message.id)
+            if answer is not None:
+                trickles.send_down(tx.db, message.result_name, answer, int(self.clock()))
+
+        self.writer.call(handled)
+
     def _decide(
         self, tx: Transaction, workunitid: int, seen: tuple[lifecycle.Result, ...], verdict: lifecycle.Verdict
     ) -> None:
@@ -279,7 +317,7 @@ class Service:
     # --- the clock --------------------------------------------------------------------------------------------------
 
     async def _watch_clock(self) -> None:
-        last_sweep = self.clock()
+        last_sweep = 0.0
         while True:
             try:
                 more = await self.writer.run(self._transition_due)
@@ -287,6 +325,7 @@ class Service:
                 if self.clock() - last_sweep > _SWEEP:
                     last_sweep = self.clock()
                     await self.writer.run(lambda tx: self._deleter.sweep(tx, int(self.clock())))
+                    await self._purge()
             except Exception:
                 log.exception("looking after deadlines failed; it is tried again")
                 more = False
@@ -305,8 +344,18 @@ class Service:
             if job is not None:
                 self.pipeline.follow(tx, job, job, now)
         # Whoever calls `due` from now on does so behind this commit.
-        self._next_due = tx.db.value(_NEXT_DUE) or NEVER
+        self._next_due = min(tx.db.value(_NEXT_DUE) or NEVER, self.submitter.next_lease_end(tx.db))
         return len(numbers) == _SLICE
+
+    async def _purge(self) -> None:
+        """Remove what is over for long, in slices."""
+        days = self.project.config.jobs.purge_after_days
+        before = int(self.clock()) - 86400 * days
+        last = 0
+        while days:
+            last = await self.writer.run(lambda tx, after=last: purge(tx, before, after))  # type: ignore[misc]
+            if not last:
+                break
 
     async def _end_leases(self) -> None:
         now = int(self.clock())

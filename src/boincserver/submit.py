@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -12,7 +13,7 @@ from sqlalchemy import bindparam, func, select, update
 from boincserver import jobs, lifecycle, outbox, signing
 from boincserver.assimilator import find_assimilator
 from boincserver.catalog import App
-from boincserver.database import Session, insert_into
+from boincserver.database import Session, insert_into, update_where
 from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
 from boincserver.feeder import Entry
 from boincserver.files import FileStore, Stored, fanout
@@ -27,6 +28,7 @@ from boincserver.schema import app_version as version_table
 from boincserver.schema import batch as batch_table
 from boincserver.schema import boincserver_app as our_app_table
 from boincserver.schema import boincserver_app_version as our_version_table
+from boincserver.schema import boincserver_batch as our_batch_table
 from boincserver.schema import boincserver_file as file_table
 from boincserver.schema import boincserver_file_use as use_table
 from boincserver.schema import platform as platform_table
@@ -38,6 +40,9 @@ from boincserver.writer import Transaction
 
 __all__ = ["StoredAppFile", "Submitter", "check_job"]
 
+_APP_COLUMNS: Final = (
+    "user_friendly_name", "target_nresults", "homogeneous_redundancy", "homogeneous_app_version",
+)  # fmt: skip
 _LAST_WORKUNIT: Final = select(func.coalesce(func.max(workunit_table.c.id), 0))
 _LAST_RESULT: Final = select(func.coalesce(func.max(result_table.c.id), 0))
 _OF_BATCH: Final = (
@@ -98,10 +103,18 @@ _RENEW_ALL: Final = (
 LEAST_LEASE: Final = 600
 """Seconds that a submitter has, after the server was away, to ask again."""
 _RENEW: Final = _SET_LEASE.where(batch_table.c.expire_time > 0)
+_LEASE: Final = (
+    select(our_batch_table.c.lease, batch_table.c.expire_time, batch_table.c.state)
+    .select_from(batch_table.outerjoin(our_batch_table, our_batch_table.c.batchid == batch_table.c.id))
+    .where(batch_table.c.id == bindparam("batch_id"))
+)
 _MORE_JOBS: Final = (
     update(batch_table)
     .where(batch_table.c.id == bindparam("batch_id"))
     .values(njobs=batch_table.c.njobs + bindparam("more"), state=int(BatchState.IN_PROGRESS))
+)
+_NEXT_END: Final = select(func.min(batch_table.c.expire_time)).where(
+    batch_table.c.expire_time > 0, batch_table.c.state <= BatchState.IN_PROGRESS
 )
 _EXPIRED: Final = select(batch_table.c.id).where(
     batch_table.c.expire_time > 0,
@@ -131,18 +144,24 @@ class Submitter:
 
     # --- applications -----------------------------------------------------------------------------------------------
 
-    def ensure_app(self, tx: Transaction, name: str, validator: str, assimilator: str, friendly: str, now: int) -> None:
-        """Have an application of this name with this validator."""
+    def ensure_app(
+        self, tx: Transaction, name: str, validator: str, assimilator: str, columns: Mapping[str, Any], now: int
+    ) -> None:
+        """Have an application of this name with these plug-ins; `columns` are further ones of the application's row."""
         find_validator(validator)
         find_assimilator(assimilator)
         if not is_name(name):
             raise BoincServerError(f"{name!r} cannot name an application: letters, digits and _ . + = - only")
-        row = tx.db.get(app_table, ("id", "user_friendly_name"), name=name)
+        values = {column: columns[column] for column in _APP_COLUMNS if column in columns}
+        values["user_friendly_name"] = values.get("user_friendly_name") or name
+        row = tx.db.get(app_table, ("id",), name=name)
         if row is None:
-            number = tx.db.insert(app_table, create_time=now, name=name, user_friendly_name=friendly or name)
+            number = tx.db.insert(app_table, create_time=now, name=name, **values)
+        else:
+            number = row[0]
+            tx.db.run(update_where(app_table, tuple(values), ("id",)), was_id=number, **values)
+        if not tx.db.run(_SET_PLUGINS, number=number, new_validator=validator, new_assimilator=assimilator):
             tx.db.insert(our_app_table, appid=number, validator=validator, assimilator=assimilator)
-        elif not tx.db.run(_SET_PLUGINS, number=row[0], new_validator=validator, new_assimilator=assimilator):
-            tx.db.insert(our_app_table, appid=row[0], validator=validator, assimilator=assimilator)
         self._reload(tx)
 
     def ensure_app_version(
@@ -253,11 +272,17 @@ class Submitter:
         if row is not None:
             if row[1] != app.id:
                 raise BoincServerError(f"there is a batch {name!r} of another application")
-            tx.db.run(_SET_LEASE, batch_id=row[0], expires=expires)
-            return int(row[0])
-        return tx.db.insert(
-            batch_table, create_time=now, name=name, app_id=app.id, state=int(BatchState.INIT), expire_time=expires
-        )
+            number = int(row[0])
+            tx.db.run(_SET_LEASE, batch_id=number, expires=expires)
+            tx.db.run(update_where(our_batch_table, ("lease",), ("batchid",)), was_batchid=number, lease=lease or 0)
+        else:
+            number = tx.db.insert(
+                batch_table, create_time=now, name=name, app_id=app.id, state=int(BatchState.INIT), expire_time=expires
+            )
+            tx.db.insert(our_batch_table, batchid=number, lease=lease or 0)
+        if expires:
+            tx.on_commit(lambda: self.pipeline.followers.due(math.ceil(expires) + 1))
+        return number
 
     def renew_all(self, tx: Transaction, now: int) -> None:
         """At the server's start: nobody could ask while it was away, so every lease begins anew."""
@@ -266,6 +291,21 @@ class Submitter:
     def renew(self, tx: Transaction, batch: int, lease: float, now: int) -> None:
         """Whoever submitted the batch is still there."""
         tx.db.run(_RENEW, batch_id=batch, expires=now + lease)
+        tx.on_commit(lambda: self.pipeline.followers.due(math.ceil(now + lease) + 1))
+
+    def lease(self, db: Session, batch: int) -> tuple[float, float]:
+        """How long a batch lives without its submitter, and until when; both 0 for ever. Raises UnknownBatch."""
+        row = db.first(_LEASE, batch_id=batch)
+        if row is None:
+            raise UnknownBatch(f"there is no batch {batch}")
+        if row[2] >= BatchState.ABORTED:
+            raise UnknownBatch(f"batch {batch} was given up: nobody asked for it in time, or it was cancelled")
+        return row[0] or 0.0, row[1]
+
+    def next_lease_end(self, db: Session) -> float:
+        """When the next batch is to be ended, unless its submitter asks for it."""
+        end: float | None = db.value(_NEXT_END)
+        return NEVER if end is None else end + 1
 
     def expired(self, db: Session, now: int) -> list[int]:
         """Batches whose submitter has not been seen for too long."""

@@ -18,7 +18,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,13 +39,25 @@ SLICE: Final = 0.05
 class Transaction:
     """What an operation sees: the session, and what is to happen with the commit or instead of it."""
 
-    __slots__ = ("_committed", "_rolled_back", "db", "sync")
+    __slots__ = ("_committed", "_last", "_rolled_back", "db", "notes", "sync")
 
     def __init__(self, session: Session) -> None:
         self.db = session
         self.sync: list[str | Path] = []
+        self.notes: dict[str, Any] = {}
+        """What the parts of an operation gather for its end."""
+        self._last: dict[Hashable, Callable[[], object]] = {}
         self._committed: list[Callable[[], object]] = []
         self._rolled_back: list[Callable[[], object]] = []
+
+    def at_end(self, key: Hashable, action: Callable[[], object]) -> None:
+        """Call this once, still within the transaction, when the operation is done; the first for a key counts."""
+        self._last.setdefault(key, action)
+
+    def end(self) -> None:
+        """Run what was left for the end."""
+        for action in self._last.values():
+            action()
 
     def on_commit(self, action: Callable[[], object]) -> None:
         """Call this, on the event loop, as soon as the change is durable."""
@@ -166,6 +178,7 @@ class Writer:
         session.script("SAVEPOINT operation")
         try:
             work.value = work.operation(transaction)
+            transaction.end()
             work.transaction = transaction
         except Exception as error:  # noqa: BLE001 - the caller gets it
             work.error = error

@@ -208,5 +208,5 @@ def _keys_rotate(options: argparse.Namespace) -> int:
         options,
         {"signed_again": count},
         f"The key is new; {count} application versions are signed again. Clients that trust the old key accept it.\n"
-        f"The old private key is gone. Keep {Path(options.directory) / 'keys' / 'former'}: it proves the new key to clients.",
+        f"The old private key is gone. Keep {Path(options.directory) / 'keys' / 'former'}: it vouches for the new one.",
     )

@@ -67,6 +67,7 @@ class SimulatedVolunteer:
     ncpus: int = 1
     platform: str = "x86_64-pc-linux-gnu"
     name: str = "simulated"
+    os_name: str = "Linux simulated"
     host_cpid: str = field(default_factory=lambda: secrets.token_hex(16))
     check_signatures: bool = True
     hostid: int = 0
@@ -82,6 +83,7 @@ class SimulatedVolunteer:
         self._files = self.directory / "projects" / "project"
         self._files.mkdir(parents=True)
         self._key = ""
+        self.last_reply = b""
         self._scheduler = urljoin(self.url, "scheduler")
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -112,10 +114,11 @@ class SimulatedVolunteer:
         parts = RequestParts(
             self.authenticator, self.hostid, self.rpc_seqno, self.host_cpid, self.platform, self.ncpus,
             float(idle) if seconds is None else seconds, float(idle) if instances is None else instances, self._key,
-            reported, list(self.held), trickles, self.name,
+            reported, list(self.held), trickles, self.name, os_name=self.os_name,
         )  # fmt: skip
         self.rpc_seqno += 1
-        reply = parse_reply(self.post(self._scheduler, format_request(parts)))
+        self.last_reply = self.post(self._scheduler, format_request(parts))
+        reply = parse_reply(self.last_reply)
         if reply.hostid:
             self.hostid, self.rpc_seqno = reply.hostid, 0
         self._key = reply.code_sign_key or self._key
@@ -128,6 +131,11 @@ class SimulatedVolunteer:
         for assignment in reply.assignments:
             self.held[assignment.name] = assignment
         return reply
+
+    def raw_contact(self) -> str:
+        """The text of the reply to a request that asks for no work."""
+        self.contact(seconds=0, instances=0)
+        return self.last_reply.decode()
 
     def work(self, name: str) -> Finished:
         """Do one held job: download, run, upload. It is reported with the next contact."""

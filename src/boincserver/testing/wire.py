@@ -196,6 +196,7 @@ class RequestParts:
     trickles: Sequence[str] = ()
     domain_name: str = "simulated"
     fpops: float = 1e9
+    os_name: str = "Linux simulated"
 
 
 def format_request(parts: RequestParts) -> bytes:
@@ -217,7 +218,7 @@ def format_request(parts: RequestParts) -> bytes:
         f"<host_info>\n    <domain_name>{parts.domain_name}</domain_name>\n    <ip_addr>127.0.0.1</ip_addr>\n"
         f"    <host_cpid>{parts.host_cpid}</host_cpid>\n    <p_ncpus>{parts.ncpus}</p_ncpus>\n"
         f"    <p_fpops>{parts.fpops:f}</p_fpops>\n    <m_nbytes>8e9</m_nbytes>\n    <d_free>1e11</d_free>\n"
-        f"    <os_name>Simulated</os_name>\n</host_info>\n"
+        f"    <os_name>{parts.os_name}</os_name>\n    <p_vendor>GenuineIntel</p_vendor>\n</host_info>\n"
         f"{''.join(result.text() for result in parts.results)}{''.join(parts.trickles)}"
         f"<other_results>\n{others}</other_results>\n</scheduler_request>\n"
     ).encode()

@@ -1,0 +1,80 @@
+"""The record of a host with an application version: daily quota, and whether its results can be trusted unchecked."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Final
+
+from boincserver.database import Session, update_where
+from boincserver.lifecycle import Result, Workunit
+from boincserver.schema import host_app_version as table
+from boincserver.states import ExitStatus, Outcome, ValidateState
+
+__all__ = ["Track", "load", "save"]
+
+_TRUSTED: Final = 10
+"""Valid results in a row after which a host may go unchecked."""
+_COLUMNS: Final = ("max_jobs_per_day", "n_jobs_today", "consecutive_valid")
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """What a host did with one application version."""
+
+    max_jobs_per_day: int
+    n_jobs_today: int = 0
+    consecutive_valid: int = 0
+
+    def room(self, ncpus: int) -> int:
+        """How many more copies the host may have today. Once down to one a day, it is one whatever the CPUs."""
+        limit = self.max_jobs_per_day * (ncpus if self.max_jobs_per_day > 1 else 1)
+        return max(0, limit - self.n_jobs_today)
+
+    def sent(self) -> Track:
+        """A copy was sent."""
+        return replace(self, n_jobs_today=self.n_jobs_today + 1)
+
+    def after(self, was: Result, result: Result, workunit: Workunit, quota: int) -> Track:
+        """After what happened to a result of this host."""
+        track = self
+        if result.outcome != was.outcome:
+            track = track._reported(result, quota)
+        if result.validate_state != was.validate_state:
+            track = track._validated(result, workunit, quota)
+        return track
+
+    def _reported(self, result: Result, quota: int) -> Track:
+        if result.outcome == Outcome.SUCCESS:
+            return replace(self, max_jobs_per_day=min(quota, 2 * self.max_jobs_per_day))
+        failed = result.outcome in (Outcome.CLIENT_ERROR, Outcome.NO_REPLY, Outcome.VALIDATE_ERROR)
+        if failed and result.exit_status != ExitStatus.ABORTED_BY_PROJECT:
+            return replace(self, max_jobs_per_day=max(1, self.max_jobs_per_day - 1), consecutive_valid=0)
+        return self
+
+    def _validated(self, result: Result, workunit: Workunit, quota: int) -> Track:
+        if result.validate_state == ValidateState.VALID:
+            # Only agreement with another host says anything about this one.
+            more = self.consecutive_valid + (workunit.min_quorum > 1)
+            return replace(self, max_jobs_per_day=min(quota, self.max_jobs_per_day + 1), consecutive_valid=more)
+        if result.validate_state == ValidateState.INVALID and result.outcome == Outcome.SUCCESS:
+            return replace(self, max_jobs_per_day=max(1, min(self.max_jobs_per_day, quota) - 1), consecutive_valid=0)
+        return self
+
+    def is_trusted(self, chance: random.Random) -> bool:
+        """True if this host's next result may go unchecked: with a long record nearly always, never always."""
+        return self.consecutive_valid >= _TRUSTED and chance.random() > 1 / self.consecutive_valid
+
+
+def load(db: Session, host: int, version: int, quota: int) -> Track:
+    """The record of this host; a new one starts with the full quota."""
+    row = db.get(table, _COLUMNS, host_id=host, app_version_id=version)
+    return Track(*row) if row else Track(quota)
+
+
+def save(db: Session, host: int, version: int, track: Track) -> None:
+    """Write a record down."""
+    values = {name: getattr(track, name) for name in _COLUMNS}
+    key = {"was_host_id": host, "was_app_version_id": version}
+    if not db.run(update_where(table, _COLUMNS, ("host_id", "app_version_id")), **key, **values):
+        db.insert(table, host_id=host, app_version_id=version, **values)
