@@ -29,6 +29,7 @@ from pymw.task import TaskFuture, TaskOptions
 
 if TYPE_CHECKING:
     from pymw.run import Run
+    from pymw.sharing import Shelf
 
 __all__ = ["BoundMaster", "Master"]
 
@@ -85,6 +86,7 @@ class Master(Executor):
             raise
         self._options = TaskOptions()
         self._closed = False
+        self._shelf: Shelf | None = None
         self._lock = threading.Lock()
         self._finalizer = weakref.finalize(self, _finish_unowned, self._intake, self._backend, self._run)
         self._finalizer.atexit = False
@@ -153,6 +155,39 @@ class Master(Executor):
         1
         """
         return BoundMaster(self, self._checked(self._options.but(**options)))
+
+    def map_reduce(
+        self,
+        map_fn: Callable[[Any], Any],
+        reduce_fn: Callable[[Any, Any], Any],
+        data: Iterable[Any],
+        **options: Any,
+    ) -> Any:
+        """``reduce(reduce_fn, map(map_fn, data))`` for an associative `reduce_fn`; see `pymw.mapreduce.map_reduce`.
+
+        >>> from operator import add
+        >>> from pymw import Master
+        >>> with Master("local", max_workers=1) as master:
+        ...     master.map_reduce(abs, add, range(-1000, 0))
+        500500
+        """
+        from pymw.mapreduce import map_reduce
+
+        return map_reduce(self, map_fn, reduce_fn, data, workers=self._backend.status().workers or 1, **options)
+
+    def share(self, value: Any) -> Any:
+        """What to pass in place of a large `value` to many tasks: each worker process reads it once.
+
+        The function gets the value itself, an array memory-mapped and read-only. Where workers are not on this
+        machine's file system the value itself is returned, and travels with each task.
+        """
+        if not self._backend.capabilities.shared_files:
+            return value
+        if self._shelf is None:
+            from pymw.sharing import Shelf
+
+            self._shelf = Shelf()
+        return self._shelf.put(value)
 
     def status(self) -> MasterStatus:
         """How many tasks wait, run and are done, and what the backend says."""
@@ -296,6 +331,8 @@ class Master(Executor):
         self._backend.close()
         if self._run is not None:
             self._run.close()
+        if self._shelf is not None:
+            self._shelf.close()
 
 
 class BoundMaster(Executor):

@@ -18,6 +18,7 @@ from pymw.files import digests
 from pymw.identity import identify
 from pymw.journal import Journal, Record, Recorded
 from pymw.outcome import Ending, Outcome
+from pymw.sharing import Shared
 from pymw.task import TaskFuture, TaskOptions
 
 __all__ = ["Run", "RunView", "open_run"]
@@ -158,8 +159,14 @@ class Run:
 
 
 def _by_key(values: Iterable[Any]) -> tuple[Any, ...]:
-    """The values; a task among them counts by its own key."""
-    return tuple(("task", value.key) if isinstance(value, TaskFuture) else value for value in values)
+    """The values; a task among them counts by its own key, a shared object by its content."""
+    return tuple(_key_of(value) for value in values)
+
+
+def _key_of(value: Any) -> Any:
+    if isinstance(value, TaskFuture):
+        return ("task", value.key)
+    return ("shared", value.digest) if isinstance(value, Shared) else value
 
 
 def _name(call: Call) -> str:

@@ -66,6 +66,7 @@ class Capabilities:
     progress: bool = False  # progress() reaches the master
     checkpoints: bool = False  # a retry goes on from the last checkpoint
     files: bool = False  # options files and outputs
+    shared_files: bool = False  # workers see the master's file system: Master.share
     priorities: bool = False  # option priority
     memory_limit: bool = False  # option memory
     disk_limit: bool = False  # option disk

@@ -60,6 +60,7 @@ CAPABILITIES = Capabilities(
     progress=True,
     checkpoints=True,
     files=True,
+    shared_files=True,
     priorities=True,
 )
 

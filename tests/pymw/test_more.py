@@ -1,0 +1,133 @@
+"""map_reduce, shared objects, joblib, progress bars."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import operator
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pymw
+from pymw import Master
+from pymw.bar import BarOnTerminal, LinesInLog, bar_for
+
+LIMIT = 60.0
+
+
+@pytest.fixture
+def master() -> Iterator[Master]:
+    with Master("local", max_workers=2) as master:
+        yield master
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def test_map_reduce_is_reduce_of_map(master: Master) -> None:
+    assert master.map_reduce(square, operator.add, range(10_000)) == sum(x * x for x in range(10_000))
+
+
+def test_map_reduce_keeps_the_order_and_streams(master: Master) -> None:
+    letters = (chr(97 + i % 26) for i in range(2600))
+    assert master.map_reduce(str.upper, operator.add, letters, block=7) == "ABCDEFGHIJKLMNOPQRSTUVWXYZ" * 100
+
+
+def test_map_reduce_of_little_data(master: Master) -> None:
+    assert master.map_reduce(square, operator.add, [3]) == 9
+    assert master.map_reduce(square, operator.add, [3], initial=1) == 10
+    assert master.map_reduce(square, operator.add, [], initial=0) == 0
+    with pytest.raises(TypeError, match="initial="):
+        master.map_reduce(square, operator.add, [])
+
+
+def test_what_is_shared_is_read_once_by_each_worker(master: Master) -> None:
+    table = master.share({"numbers": list(range(100_000))})
+
+    def identity_of(shared: dict[str, list[int]], i: int) -> tuple[int, int, int]:
+        return os.getpid(), id(shared), shared["numbers"][i]
+
+    seen = [master.submit(identity_of, table, i).result(LIMIT) for i in range(20)]
+    assert [value for _, _, value in seen] == list(range(20))
+    assert len({(pid, where) for pid, where, _ in seen}) == len({pid for pid, _, _ in seen})
+
+
+def test_a_shared_array_is_mapped_and_read_only(master: Master) -> None:
+    array = np.arange(1_000_000.0)
+    shared = master.share(array)
+    assert repr(shared) == repr(master.share(array.copy()))  # by content
+
+    def look(values: np.ndarray) -> tuple[float, bool, str]:
+        return float(values.sum()), values.flags.writeable, type(values).__name__
+
+    assert master.submit(look, shared).result(LIMIT) == (array.sum(), False, "memmap")
+
+
+def test_shared_files_are_gone_with_the_master() -> None:
+    with Master("local", max_workers=1) as master:
+        path = Path(master.share(np.zeros(10))._path)
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_joblib_runs_on_a_master(master: Master) -> None:
+    if importlib.util.find_spec("joblib") is None:
+        pytest.skip("not installed: joblib")
+    from joblib import Parallel, delayed, parallel_config
+
+    from pymw.joblib import register
+
+    register()
+    with parallel_config("pymw", master=master):
+        assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(200)) == [i * i for i in range(200)]
+        with pytest.raises(ValueError, match="invalid literal"):
+            Parallel(n_jobs=2)(delayed(int)(text) for text in ["1", "x"])
+    with parallel_config("pymw"):
+        assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(20)) == [i * i for i in range(20)]
+
+
+def test_lines_in_a_log() -> None:
+    file = io.StringIO()
+    bar = LinesInLog("work", file, every=0.0)
+    bar.show(1, 4)
+    bar.show(2, 4, 0.5)
+    bar.show(4, 4)
+    bar.close()
+    assert file.getvalue().splitlines() == [
+        "work: 1 of 4 done (25%), 0 s",
+        "work: 2 of 4 done (62%), 0 s",
+        "work: 4 of 4 done (100%), 0 s",
+    ]
+
+
+def test_a_bar_only_when_it_is_wanted(capsys: pytest.CaptureFixture[str], master: Master) -> None:
+    assert bar_for(False, "x") is None
+    assert list(master.map(square, range(3), timeout=LIMIT)) == [0, 1, 4]
+    assert capsys.readouterr().err == ""
+    assert list(master.map(square, range(3), progress=True, timeout=LIMIT)) == [0, 1, 4]
+    assert "square: 3 of 3 done (100%)" in capsys.readouterr().err
+
+
+def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    bar = bar_for(True, "work")
+    assert isinstance(bar, BarOnTerminal)
+    bar.show(3, 3)
+    bar.close()
+    assert "3/3" in terminal.getvalue()
+
+
+def test_names_are_sorted_and_all_there() -> None:
+    assert pymw.__all__ == sorted(pymw.__all__, key=lambda name: (name[0].islower(), name))
+    assert all(hasattr(pymw, name) for name in pymw.__all__)
