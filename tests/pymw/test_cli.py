@@ -99,3 +99,17 @@ def test_a_run_that_is_held_is_not_forgotten(capsys: pytest.CaptureFixture[str])
         assert main(["forget", "numbers"]) == 1
     assert "is held by process" in capsys.readouterr().err
     assert main(["runs"]) == 0
+
+
+def test_every_command_and_option_is_documented() -> None:
+    from pymw.cli import _parser
+
+    documented = "".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
+    actions = [action for action in _parser()._actions if isinstance(action.choices, dict)]
+    commands = dict(actions[0].choices or {})
+    assert {"run", "runs", "show", "export", "forget", "backends", "doctor"} <= set(commands)
+    for name, parser in commands.items():
+        assert f"pymw {name}" in documented, name
+        for action in parser._actions:
+            for option in action.option_strings:
+                assert option in {"-h", "--help"} or f"{option}" in documented, f"pymw {name} {option}"
