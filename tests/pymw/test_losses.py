@@ -166,6 +166,35 @@ def test_a_result_that_cannot_come_back_is_told_with_its_path(master: Master) ->
     assert master.submit(identity, 1).result(LIMIT) == 1
 
 
+def die_with_a_child_left(flag: str) -> None:
+    child = os.fork()
+    if child == 0:
+        time.sleep(600)
+        os._exit(0)
+    Path(flag).write_text(str(child))
+    os._exit(5)
+
+
+def test_a_worker_whose_child_holds_its_connection_is_missed_all_the_same(master: Master, tmp_path: Path) -> None:
+    flag = tmp_path / "child"
+    error = master.options(attempts=1).submit(die_with_a_child_left, str(flag)).exception(LIMIT)
+    assert isinstance(error, WorkerLost)
+    assert eventually(lambda: gone(int(flag.read_text())))
+
+
+def test_a_volunteers_rules_can_be_rehearsed() -> None:
+    class Odd:
+        pass
+
+    with Master("local", max_workers=1, values="safe") as master:
+        assert master.submit(lambda: {"a": (1, 2.5)}).result(LIMIT) == {"a": (1, 2.5)}
+        assert list(master.map(identity, range(5), timeout=LIMIT)) == list(range(5))
+        with pytest.raises(UnshippableError, match=r"args\[0\]\['odd'\]"):
+            master.submit(identity, {"odd": Odd()})
+        with pytest.raises(UnshippableError, match=r"result\[1\]"):
+            master.submit(lambda: [1, Odd()]).result(LIMIT)
+
+
 def test_output_is_kept(master: Master) -> None:
     def speak() -> None:
         print("to out")

@@ -39,6 +39,7 @@ from pymw.backends.protocol import (
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
 from pymw.files import InFolder, Left, named
 from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
+from pymw.safely import Safely, refuse_unsafe
 from pymw.shipping import Shipment, pack, pack_call, ship
 
 __all__ = ["LocalBackend"]
@@ -48,6 +49,7 @@ AHEAD_SECONDS = 0.02  # a chunk shorter than this has another one wait behind it
 STEAL_AFTER = 0.005  # seconds that an item runs before what waits behind it moves to an idle worker
 BARRIER = 0.0002  # seconds in which a store to the live page surely reached the other core
 TICK = 0.02
+LOOK_EVERY = 1.0
 STARTS_ALLOWED = 3  # workers that die one after the other before they are ready: something is wrong with all
 GRACE = 5.0
 KEEP_MEMORY = 64 << 20  # bytes
@@ -76,10 +78,12 @@ class LocalBackend:
         self._collector = setup.collector
         self._hello_parts = _initializer(setup)
         self._max_tasks = setup.max_tasks_per_child
+        self._safe = setup.values == "safe"
         self._lock = threading.RLock()
         self._queue = Queue()
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
+        self._looked = 0.0
         self._closing = False
         self._broken: BaseException | None = None
         self._undelivered: list[Event] = []  # found while handing out, perhaps in a caller's thread
@@ -92,7 +96,7 @@ class LocalBackend:
 
     def submit(self, batches: Sequence[Batch]) -> None:
         """Queue the tasks and give idle workers theirs at once, from the caller's own thread."""
-        stretches = [_stretch(batch) for batch in batches if len(batch)]
+        stretches = [_stretch(batch, safe=self._safe) for batch in batches if len(batch)]
         with self._lock:
             self._refuse_if_over()
             for stretch in stretches:
@@ -305,6 +309,7 @@ class LocalBackend:
                     for worker in ready:
                         self._listen(worker, events)
                     self._watch_times(events)
+                    self._look_after(events)
                     self._hand_out()
                     self._spread()
                     events += self._undelivered
@@ -326,7 +331,9 @@ class LocalBackend:
             idle = any(worker.ready and not worker.chunks for worker in self._workers)
             behind = any(len(w.chunks) > 1 or (w.chunks and w.chunks[0].limit > 1) for w in self._workers)
             timed = any(_time_limit(chunk) is not None for w in self._workers for chunk in w.chunks[:1])
-            return TICK if (idle and behind) or timed or self._closing else None
+            if (idle and behind) or timed or self._closing:
+                return TICK
+            return LOOK_EVERY if any(worker.chunks for worker in self._workers) else None
 
     def _listen(self, worker: WorkerProcess, events: list[Event]) -> None:
         """One message of the worker's, or the news that it is gone."""
@@ -336,6 +343,20 @@ class LocalBackend:
             self._lose(worker, events)
         else:
             self._hear(worker, wire.loads(message), events)
+
+    def _look_after(self, events: list[Event]) -> None:
+        """A dead worker's connection stays open where a process that its task started has inherited it."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_EVERY:
+            return
+        self._looked = now
+        for worker in list(self._workers):
+            if worker.wait(0) is None:
+                continue
+            with contextlib.suppress(EOFError, OSError):  # what it managed to say before
+                while worker.connection.poll():
+                    self._hear(worker, wire.loads(worker.connection.recv_bytes()), events)
+            self._lose(worker, events)
 
     def _hear(self, worker: WorkerProcess, message: tuple[Any, ...], events: list[Event]) -> None:
         match message:
@@ -546,8 +567,8 @@ class LocalBackend:
 def _count(address: str, setup: Setup) -> int:
     if setup.mp_context is not None and setup.mp_context.get_start_method() != "spawn":
         raise UnsupportedOption("mp_context", "local", "its workers are always fresh interpreters, as with 'spawn'")
-    if setup.values != "native":
-        raise UnsupportedOption("values", "local", "not yet")
+    if setup.values not in ("native", "safe"):
+        raise ValueError(f'values= is "native" or "safe", not {setup.values!r}')
     if address and not address.isdecimal():
         raise BackendError(f"local:{address}: what follows the colon is a number of workers")
     count = setup.max_workers if setup.max_workers is not None else int(address or 0) or _cores()
@@ -584,8 +605,12 @@ def _initializer(setup: Setup) -> bytes | None:
     return pack((setup.initializer, setup.initargs), "initializer")
 
 
-def _stretch(batch: Batch) -> Stretch:
+def _stretch(batch: Batch, *, safe: bool) -> Stretch:
     options, function = batch.call.options, batch.call.function
+    if safe:
+        function = Safely(function)
+        for position, (_, args) in enumerate(batch.tasks()):
+            refuse_unsafe(args, batch.kwargs if position == 0 else {})
     if options.files or options.outputs:
         function = InFolder(function, named(options), tuple(options.outputs))
     shipment = ship(function)
