@@ -65,7 +65,7 @@ def _unpack_modules(members: dict[str, bytes], folder: Path) -> None:
         importlib.invalidate_caches()
 
 
-def _run_main(units: list[dict[str, str]], members: dict[str, bytes], own: tuple[str, ...]) -> None:
+def _run_main(units: list[dict[str, Any]], members: dict[str, bytes], own: tuple[str, ...]) -> None:
     main = types.ModuleType("__main__")
     sys.modules["__main__"] = main
 
@@ -77,15 +77,34 @@ def _run_main(units: list[dict[str, str]], members: dict[str, bytes], own: tuple
     shown: dict[str, list[str]] = {}
     for unit in units:
         text = members[unit["path"]].decode()
-        lines = shown.setdefault(unit["name"], [])
-        for number, line in enumerate(text.splitlines(keepends=True)):
-            if number < len(lines):
-                lines[number] = line if line.strip() else lines[number]
-            else:
-                lines.append(line)
-        linecache.cache[unit["name"]] = (len(text), None, lines, unit["name"])
+        _show(shown.setdefault(unit["name"], []), unit["name"], text)
         flags = __future__.annotations.compiler_flag  # annotations name things that need not be here
-        exec(compile(text, unit["name"], "exec", flags=flags, dont_inherit=True), main.__dict__)  # noqa: S102
+        code = compile(text, unit["name"], "exec", flags=flags, dont_inherit=True)
+        if "made" in unit:
+            main.__dict__[unit["made"]] = _make(unit, code, main)
+        else:
+            exec(code, main.__dict__)  # noqa: S102 - the signature was checked
+
+
+def _make(unit: dict[str, Any], code: types.CodeType, main: types.ModuleType) -> Any:
+    """A function that no statement at the top of the script stands for."""
+    home = main if unit["home"] == "__main__" else importlib.import_module(unit["home"])
+    scratch: dict[str, Any] = {}
+    exec(code, home.__dict__, scratch)  # noqa: S102 - the signature was checked
+    made = scratch[unit["result"]]
+    if unit["cells"] is None:
+        return made
+    return made(**{name: eval(expression, main.__dict__) for name, expression in unit["cells"].items()})  # noqa: S307
+
+
+def _show(lines: list[str], name: str, text: str) -> None:
+    """Let tracebacks show the lines of `text`, beside those of the same file that are known already."""
+    for number, line in enumerate(text.split("\n")):
+        if number < len(lines):
+            lines[number] = line + "\n" if line.strip() else lines[number]
+        else:
+            lines.append(line + "\n")
+    linecache.cache[name] = (len(text), None, lines, name)
 
 
 def import_for(data: bytes, own: tuple[str, ...]) -> tuple[str, ...]:

@@ -142,6 +142,125 @@ later = twice(plain)
     assert ship(script, "(lambda y: power(y)(2))", "5") == "32"
 
 
+ODDITIES = """
+import contextlib, enum, functools, dataclasses
+N = 1
+def deco(f):
+    @functools.wraps(f)
+    def inner(*a): return ("deco", f(*a))
+    return inner
+def twice(f):
+    def inner(x): return f(f(x))
+    return inner
+def plain(x): return x + 1
+wrapped = deco(plain)
+@twice
+def doubled(x): return x * 2
+@deco
+@functools.lru_cache
+def stacked(x): return x
+@twice
+def counted(x): return x if x > 10 else counted(x + 7)
+def over(x): return x
+old = over
+def over(x): return old(x) + 100
+def late(x, n=N): return n
+N = 2
+loop = []
+for i in range(3):
+    loop.append(lambda x, i=i: (x, i))
+comprehended = [lambda x, j=j: (x, j) for j in range(3)]
+def make(n):
+    def add(x, n=n): return x + n
+    return add
+added = make(7)
+def outer(n):
+    total = [n]
+    def rec(x): return 1 if x < 1 else x * rec(x - 1) + total[0]
+    return rec
+recursive = outer(2)
+def spaces(x):
+    return \"\"\"a{spaces}
+b{spaces}\"\"\"
+if N:
+    def first(x): return x
+    def second(x): return first(x) + 1
+try:
+    import no_such_module
+except ImportError:
+    def third(x): return "third"
+    def fourth(x): return third(x)
+match N:
+    case 2:
+        def matched(x): return "matched"
+cached = functools.lru_cache(plain)
+class Conf:
+    K = 3
+    def run(self, x): return ("own", x)
+    @classmethod
+    def made(cls, x): return cls.__name__, x
+Conf.K = 10
+Conf.run = lambda self, x: ("patched", x)
+def reads(x): return Conf.K, Conf().run(x)
+def attributed(x): return attributed.k
+attributed.k = 5
+def keyword(x, *, scale=N, seen=frozenset({1})): return x * scale, seen
+part = functools.partial(plain)
+def uses_partial(x): return part(x)
+nested = (lambda f: (lambda x: f(x)))(plain)
+one = 1; two = lambda q: (q, one); three = lambda q: -q
+@contextlib.contextmanager
+def manager(): yield 3
+def managed(x):
+    with manager() as y: return x + y
+def even(x): return x == 0 or odd(x - 1)
+def odd(x): return x != 0 and even(x - 1)
+async def coroutine(x): return x
+def awaits(x):
+    import asyncio
+    return asyncio.run(coroutine(x))
+"""
+CASES = [
+    "wrapped", "doubled", "stacked", "counted", "over", "late", "loop[0]", "loop[2]", "comprehended[1]", "added", "recursive",
+    "spaces", "second", "fourth", "matched", "cached", "reads", "attributed", "keyword", "uses_partial", "nested", "two", "three",
+    "managed", "even", "awaits", "Conf.made", "str.upper",
+]  # fmt: skip
+
+
+def test_odd_functions_mean_on_a_worker_what_they_mean_here(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(
+        ODDITIES.replace("{spaces}", "  ")
+        + "from pymw.bundle import bundle\nimport pathlib\n"
+        + f"for number, case in enumerate({CASES!r}):\n"
+        + "    function = eval(case)\n"
+        + "    pathlib.Path(f'{number}.zip').write_bytes(bundle(function).data)\n"
+        + "    print(repr(function('a' if case == 'str.upper' else 3)))\n"
+    )
+    python = [sys.executable, "-W", "ignore"]
+    here = subprocess.run([*python, "script.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert here.returncode == 0, here.stderr
+    expected = dict(zip(CASES, here.stdout.splitlines()))
+    away = subprocess.run(
+        [*python, "-c", AWAY, str(len(CASES))], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert away.returncode == 0, away.stderr
+    assert dict(zip(CASES, away.stdout.splitlines())) == expected
+
+
+AWAY = """
+import sys, pathlib
+from pymw.loader import load
+for number in range(int(sys.argv[1])):
+    function = load(pathlib.Path(f"{number}.zip"), pathlib.Path(f"code{number}")).function
+    print(repr(function("a" if number == int(sys.argv[1]) - 1 else 3)))
+"""
+
+
+@pytest.mark.parametrize("odd", ["\x0c\n", "X = '\u2028'\n", "X = '\x85'\n", "X = 'a\x0bb'\r\n", "# é\r\n\r\n"])
+def test_lines_are_counted_as_python_counts_them(ship, odd: str) -> None:
+    assert ship(f"{odd}def g(): return 'é\u2028'\ndef f(x): return x, g()\n", arguments="1") == repr((1, "é\u2028"))
+
+
 def test_values_of_the_users_own_classes(ship) -> None:
     script = """
 from dataclasses import dataclass
@@ -182,7 +301,8 @@ def test_the_same_sources_give_the_same_bytes(ship) -> None:
         ("exec('def f(): pass')\n", "f", "the source of function 'f' is not to be had"),
         ("def make():\n    h = open(__file__)\n    def g(): return h\n    return g\n", "make()", "'h', which function"),
         ("import f_ext\ndef f(): return f_ext\n", "f", "module f_ext, which .* imports, is compiled"),
-        ("f = 3\n", "f", "has no name under which a worker could find it"),
+        ("class C:\n    def __call__(self): pass\nf = C()\n", "f", "an object of class 'C' has no name under which"),
+        ("f = 3\n", "f", "cannot be called; give a function"),
         (
             "def f(): return 1\nimport linecache, pathlib\n"
             "p = pathlib.Path(__file__); p.write_text(p.read_text().replace('return 1', 'return 1 + len(str(2))'))\n",

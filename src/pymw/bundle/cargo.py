@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import builtins
+import enum
+import functools
 import hashlib
 import inspect
 import io
@@ -20,7 +22,7 @@ from typing import Any
 from pymw import codec
 from pymw.bundle.names import global_names, importable, origin, read, without_annotations
 from pymw.bundle.refusal import describe, refusal
-from pymw.bundle.source import Node, Source
+from pymw.bundle.source import Source
 from pymw.bundle.witness import Cell, Witness, stamp
 from pymw.errors import UnshippableError
 
@@ -29,6 +31,8 @@ __all__ = ["Bundle", "Cargo"]
 FORMAT = 1
 PROVIDED = {"pymw", "pyboinc"}  # what the worker brings along
 _INSTALLED = {"site-packages", "dist-packages"}
+_PLAIN = {type(None), bool, int, float, complex, str, bytes, tuple, list, set, frozenset, dict}
+FACTORY = "__pymw_factory__"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
 
 
@@ -59,25 +63,47 @@ class Unit:
     lines: dict[int, str] = field(default_factory=dict)
 
     def keep(self, first: int, text: str) -> None:
-        for number, line in enumerate(text.splitlines(), first):
-            before = self.lines.get(number, "").rstrip()
-            self.lines[number] = f"{before}; {line.lstrip()}" if before and line.strip() else before or line
+        for number, line in enumerate(text.split("\n"), first):
+            before = self.lines.get(number, "")
+            if not before.strip() or before == line:
+                self.lines[number] = line
+            elif line.strip():
+                self.lines[number] = f"{before}; {line.lstrip()}"
 
     def text(self) -> str:
         last = max(self.lines, default=0)
-        return "".join(self.lines.get(number, "").rstrip() + "\n" for number in range(1, last + 1))
+        return "".join(self.lines.get(number, "") + "\n" for number in range(1, last + 1))
+
+
+@dataclass(frozen=True)
+class Made:
+    """A function that is made anew from its code: `result` in `unit`, called with `cells` where it closes over any."""
+
+    name: str  # in __main__
+    unit: Unit
+    result: str
+    home: str  # the module whose globals it sees
+    cells: dict[str, str] | None  # variable -> expression; None: not a factory
 
 
 class Cargo:
-    """What is packed so far. `__main__` is rebuilt from a prelude, slices of its source, and a postlude."""
+    """What is packed so far; `__main__` becomes a prelude, slices of source, functions made anew, and a postlude.
+
+    A statement of the script stands for a function or class only if that is what its name means now. Any other
+    function is made anew from its own code: without its decorators, with the values that its defaults and the
+    variables it closes over have at this moment.
+    """
 
     def __init__(self) -> None:
         self.prelude: list[str] = []
         self.units: dict[str, Unit] = {}
-        self.factories: list[Unit] = []
+        self.made: list[Made] = []
         self.postlude: list[str] = []
         self.done: set[str] = set()  # global names of __main__ that are settled
-        self.shipped: dict[int, str] = {}  # id of a function made on the way -> its name in __main__
+        self.shipped: dict[int, str] = {}  # id of a function made anew -> its name in __main__
+        self.making: set[int] = set()
+        self.serial = 0
+        self.names: dict[str, Any] = vars(sys.modules["__main__"])  # of the script, or of the notebook's cells
         self.files: dict[str, str] = {}
         self.own: set[str] = set()
         self.requires: set[str] = set()
@@ -93,89 +119,250 @@ class Cargo:
                 f"{described} is bound to an object, which stays here",
                 "make it a function and pass what it needs as an argument",
             )
-        if isinstance(function, (FunctionType, type)) or hasattr(function, "__wrapped__"):
-            name = self.definition(function, described)
-            if name is not None:
-                return f"__main__:{name}"
+        name = self.definition(function, described)
+        if name is not None:
+            return f"__main__:{name}"
         module, qualname = importable(function)
-        if module is None:
+        if module is not None:
+            self.module(module, wanted_by=described)
+            return f"{module}:{qualname}"
+        try:
+            expression = self.expression(function, described)
+        except UnshippableError as error:
             raise refusal(
                 f"{described} has no name under which a worker could find it", "wrap it in a function: def task(x): ..."
-            )
-        self.module(module, wanted_by=described)
-        return f"{module}:{qualname}"
+            ) from error
+        if not callable(function):
+            raise refusal(f"{described} cannot be called", "give a function")
+        self.postlude.append(f"__pymw_entry__ = {expression}")
+        return "__main__:__pymw_entry__"
 
     def definition(self, thing: Any, described: str) -> str | None:
         """Ship a function or class of the script; its dotted name there, or None where a module has it."""
-        inner = inspect.unwrap(thing) if not isinstance(thing, type) else thing
         if id(thing) in self.shipped:
+            if id(thing) in self.making:
+                raise refusal(f"{described} is one of functions that close over each other", "define them at the top")
             return self.shipped[id(thing)]
-        qualname = getattr(inner, "__qualname__", "")
-        if "<locals>" in qualname or "<lambda>" in qualname:
-            return self.made_inside(inner, described) if isinstance(inner, FunctionType) else None
-        if getattr(thing, "__module__", None) != "__main__":
+        if isinstance(thing, FunctionType) and thing.__globals__.get("__name__") == "__main__":
+            self.names = thing.__globals__
+        if isinstance(thing, type):
+            return self.named_class(thing, described)
+        if inspect.ismethod(thing) and isinstance(thing.__self__, type):
+            owner = self.definition(thing.__self__, described)
+            return owner and f"{owner}.{thing.__name__}"
+        if not isinstance(thing, FunctionType):
+            return self.statement(thing, described) if hasattr(thing, "__wrapped__") and self.is_named(thing) else None
+        if importable(thing)[0] is not None:
             return None
+        if not self.is_named(thing):
+            return self.make(thing, described)
+        if not self.is_decorated(thing, described):
+            return self.statement(thing, described)
+        try:
+            return self.make(thing, described)
+        except UnshippableError:
+            return self.statement(thing, described)  # the decorator itself makes it, on the worker
+
+    def is_named(self, thing: Any) -> bool:
+        """Whether the script's name for `thing` means it, and nothing that took the name since."""
+        qualname = getattr(thing, "__qualname__", "<locals>")
+        if "<" in qualname or getattr(thing, "__module__", None) != "__main__":
+            return False
+        found: Any = self.names.get(qualname.partition(".")[0])
+        for part in qualname.split(".")[1:]:
+            found = getattr(found, part, None)
+        return found is thing
+
+    def is_decorated(self, function: FunctionType, described: str) -> bool:
+        """Whether the statement of its name made it by a decorator."""
+        if "." in function.__qualname__:
+            return False  # it comes with its class
+        node = Source.of(function, described).definition(function.__qualname__, function)
+        return bool(node.decorator_list) or node.name != function.__code__.co_name
+
+    def named_class(self, cls: type, described: str) -> str | None:
+        """Ship a class of the script."""
+        if cls.__module__ != "__main__":
+            return None
+        if not self.is_named(cls):
+            raise refusal(f"{described} is not a class at the top of the script", "define it there, under one name")
+        return self.statement(cls, described)
+
+    def statement(self, thing: Any, described: str) -> str:
+        """Ship the statement at the top of the script that `thing` comes from."""
+        qualname: str = thing.__qualname__
         root = qualname.partition(".")[0]
-        if root not in self.done:
-            self.done.add(root)
-            names = getattr(inner, "__globals__", None) or vars(sys.modules["__main__"])
-            owner = names.get(root, inner)
-            self.witness.names.append((names, root, names.get(root)))
-            source = Source.of(owner, described)
-            node = source.definition(root, owner)
-            source.unchanged(inner, described)
-            unit = self.units.setdefault(source.filename, Unit(source.name))
-            for first, text in source.slice(node):
-                unit.keep(first, text)
-            self.reach(source.text_of(node), names, described)
+        if root in self.done:
+            return qualname
+        self.done.add(root)
+        owner = self.names[root]
+        self.witness.names.append((self.names, root, owner))
+        source = Source.of(owner, described)
+        node = source.definition(root, owner)
+        source.unchanged(inspect.unwrap(thing) if not isinstance(thing, type) else thing, described)
+        blank: list[ast.expr] = []
+        function = inspect.unwrap(owner) if not isinstance(owner, type) else owner
+        if isinstance(function, FunctionType) and not isinstance(node, ast.ClassDef):
+            target = root + ".__wrapped__" * _depth(owner)
+            blank = self.defaults(function, node, target, described)
+            self.attributes(function, target, described)
+        unit = self.units.setdefault(source.filename, Unit(source.name))
+        for first, text in source.headers(node):
+            unit.keep(first, text)
+        first, text = source.statement(node, blank)
+        unit.keep(first, text)
+        self.reach(_parsed(text), self.names, described)
+        if isinstance(owner, type) and isinstance(node, ast.ClassDef):
+            self.changes(owner, node, source, described)
         return qualname
 
-    def made_inside(self, function: FunctionType, described: str) -> str:
-        """Ship a lambda or a function made by a function, together with what it closes over."""
+    def make(self, function: FunctionType, described: str) -> str:
+        """Ship a function that no name of the script stands for, by its code and what that closes over."""
         source = Source.of(function, described)
         node = source.node_of(function, described)
-        name = f"__pymw_{len(self.factories)}__"
-        self.shipped[id(function)] = name
-        cells = {}
+        self.serial += 1
+        name = self.shipped[id(function)] = f"__pymw_{self.serial}__"
+        self.making.add(id(function))
+        try:
+            cells, itself = self.cells(function, described)
+            blank = self.defaults(function, node, name, described)
+            home = function.__globals__.get("__name__", "__main__")
+            free = function.__code__.co_freevars
+            if isinstance(node, ast.Lambda):
+                made = self._lambda(source, node, blank, cells if free else None, itself)
+            else:
+                made = self._def(source, node, blank, cells if free else None, itself)
+            unit, result, tree = made
+            if home == "__main__":
+                self.reach(tree, function.__globals__, described, known=free)
+            else:
+                self.module(home, wanted_by=described)
+        except UnshippableError:
+            del self.shipped[id(function)]
+            raise
+        finally:
+            self.making.discard(id(function))
+        self.made.append(Made(name, unit, result, home, cells if free else None))
+        told = f"{function.__name__!r}, {function.__qualname__!r}"
+        self.postlude.append(f"{name}.__name__, {name}.__qualname__ = {told}")
+        self.attributes(function, name, described)
+        return name
+
+    def cells(self, function: FunctionType, described: str) -> tuple[dict[str, str], list[str]]:
+        """The variables that a function closes over, as expressions; and those that mean the function itself."""
+        cells, itself = {}, []
         for variable, cell in zip(function.__code__.co_freevars, function.__closure__ or ()):
             try:
                 content = cell.cell_contents
             except ValueError:
                 continue  # not assigned yet: the worker finds it unbound, as we would
             self.witness.names.append((Cell(cell), "cell_contents", content))
-            if content is not function:
+            if content is function:
+                itself.append(variable)
+            else:
                 cells[variable] = self.expression(content, f"{variable!r}, which {described} closes over,")
+        return cells, itself
+
+    def _lambda(
+        self, source: Source, node: ast.Lambda, blank: list[ast.expr], cells: dict[str, str] | None, itself: list[str]
+    ) -> tuple[Unit, str, ast.AST]:
+        first, text = source.expression(node, blank)
         unit = Unit(source.name)
-        self.factories.append(unit)
-        own_name = node.name if isinstance(node, Node) else None
-        known = set(cells) | {own_name} | set(function.__code__.co_freevars)
-        self.reach(source.text_of(node), function.__globals__, described, known=known)
-        first, text = source.whole_lines(node)
-        if isinstance(node, Node):
-            indent = text[: len(text) - len(text.lstrip())] or " "
-            body = text if text.startswith(indent) else "\n".join(indent + line for line in text.split("\n"))
-            result = node.name
+        if cells is None:
+            unit.keep(first, f"{FACTORY} = ({text})")
         else:
-            indent, body, result = " ", f" __lambda__ = ({source.segment(node)})", "__lambda__"
-        parameters = ", ".join(cells)
-        unit.keep(first - 1 if first > 1 else first, f"def {name}factory({parameters}):") if first > 1 else None
-        if first == 1:  # a line of its own for the header; the numbers shift by one
-            body = f"def {name}factory({parameters}):\n{body}"
-        unit.keep(first, body)
+            variable = itself[0] if itself else "__lambda__"
+            unit.keep(first, f"def {FACTORY}({', '.join(cells)}): {variable} = ({text}); return {variable}")
+        return unit, FACTORY, ast.parse(f"({text})")
+
+    def _def(
+        self, source: Source, node: Any, blank: list[ast.expr], cells: dict[str, str] | None, itself: list[str]
+    ) -> tuple[Unit, str, ast.AST]:
+        first, text = source.statement(node, blank, decorated=False)
+        tree = _parsed(text)
+        indent = text[: len(text) - len(text.lstrip())]
+        unit = Unit(source.name)
+        if cells is None:
+            if indent:
+                unit.keep(first - 1, "if True:")
+            unit.keep(first, text)
+            return unit, node.name, tree
+        name = node.name
+        if name not in itself and name not in cells and name in global_names(tree):
+            # Within the factory the name would mean this function, but it is the script's own that is meant.
+            name = f"{name}_made"
+            text = re.sub(rf"(def\s+){node.name}\b", rf"\1{name}", text, count=1)
+        unit.keep(first - 1, f"def {FACTORY}({', '.join(cells)}):")
+        unit.keep(first, text if indent else "\n".join(f" {line}" for line in text.split("\n")))
         after = max(unit.lines) + 1
-        unit.keep(after, f"{indent}return {result}")
-        arguments = ", ".join(f"{key}={value}" for key, value in cells.items())
-        unit.keep(after + 1, f"{name} = {name}factory({arguments})")
-        return name
+        for offset, variable in enumerate(each for each in itself if each != name):
+            unit.keep(after + offset, f"{indent or ' '}{variable} = {name}")
+        unit.keep(max(unit.lines) + 1, f"{indent or ' '}return {name}")
+        return unit, FACTORY, tree
+
+    def defaults(self, function: FunctionType, node: Any, target: str, described: str) -> list[ast.expr]:
+        """Have `target` get the default values that `function` has now; the expressions that need not be evaluated."""
+        expressions = [*node.args.defaults, *(each for each in node.args.kw_defaults if each is not None)]
+        if all(isinstance(each, ast.Constant) for each in expressions):
+            return []
+        wanted = f"a default value of {described}"
+        try:
+            positional = [self.expression(value, wanted) for value in function.__defaults__ or ()]
+            keyword = {name: self.expression(value, wanted) for name, value in (function.__kwdefaults__ or {}).items()}
+        except UnshippableError:
+            return []  # the worker evaluates the expressions, as the script did
+        if positional:
+            self.postlude.append(f"{target}.__defaults__ = ({', '.join(positional)},)")
+        if keyword:
+            pairs = ", ".join(f"{name!r}: {value}" for name, value in keyword.items())
+            self.postlude.append(f"{target}.__kwdefaults__ = {{{pairs}}}")
+        return expressions
+
+    def attributes(self, function: FunctionType, target: str, described: str) -> None:
+        """Have `target` get the attributes that somebody gave to `function`, where they can travel."""
+        for name, value in vars(function).items():
+            try:
+                expression = self.expression(value, f"{name!r}, an attribute of {described},")
+            except UnshippableError:
+                continue  # the function may never look at it
+            self.postlude.append(f"{target}.__dict__[{name!r}] = {expression}")
+
+    def changes(self, cls: type, node: ast.ClassDef, source: Source, described: str) -> None:
+        """Have a class get what was assigned to its attributes after its statement."""
+        written = {
+            target.id: statement.value
+            for statement in node.body
+            if isinstance(statement, ast.Assign)
+            for target in statement.targets
+            if isinstance(target, ast.Name)
+        }
+        for name, value in vars(cls).items():
+            if name.startswith("__") or issubclass(cls, enum.Enum):
+                continue
+            wanted = f"{name!r}, an attribute of {described},"
+            function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+            if isinstance(function, FunctionType):
+                code = function.__code__
+                inside = code.co_filename == source.filename and node.lineno <= code.co_firstlineno <= (
+                    node.end_lineno or 0
+                )
+                if (
+                    inside or code.co_filename == "<string>"
+                ):  # of its statement, or made by a decorator such as dataclass
+                    continue
+                self.postlude.append(f"{cls.__qualname__}.{name} = {self.expression(function, wanted)}")
+            elif type(value) in _PLAIN:
+                constant = written.get(name)
+                if not (isinstance(constant, ast.Constant) and constant.value == value):
+                    self.postlude.append(f"{cls.__qualname__}.{name} = {self.data(value, wanted)}")
 
     # -- what it reaches
 
-    def reach(self, text: str, names: dict[str, Any], wanted_by: str, *, known: Collection[str | None] = ()) -> None:
-        """Follow the global names and the imports in `text`."""
-        tree = ast.parse(text)
+    def reach(self, tree: ast.AST, names: dict[str, Any], wanted_by: str, *, known: Collection[str] = ()) -> None:
+        """Follow the global names and the imports in `tree`."""
         self.imports(tree, package="", wanted_by=wanted_by)
-        required = global_names(without_annotations(tree))
-        for name in sorted(required - set(known)):
+        required = global_names(without_annotations(tree)) - set(known)
+        for name in sorted(required):
             self.name(name, names, wanted_by)
         for name in sorted(global_names(tree) - required - set(known)):
             try:
@@ -191,29 +378,50 @@ class Cargo:
             return  # __name__, __file__ and the like are the worker's own
         value = names[name]
         self.witness.names.append((names, name, value))
-        described = f"{name!r}, which {wanted_by} reads,"
-        expression = self.expression(value, described)
+        if id(value) in self.making:  # it reaches its own name, which it looks up when it runs
+            expression = self.shipped[id(value)]
+        else:
+            expression = self.expression(value, f"{name!r}, which {wanted_by} reads,")
         if expression != name:
             self.done.add(name)
-            (self.postlude if _of_main(value) else self.prelude).append(f"{name} = {expression}")
+            (self.postlude if self.is_late(value, expression) else self.prelude).append(f"{name} = {expression}")
+
+    def is_late(self, value: Any, expression: str) -> bool:
+        """Whether `value` is made of something of the script, and so must come after it."""
+        if "__pymw_" in expression.replace("__pymw_value__", "") or getattr(value, "__module__", None) == "__main__":
+            return True
+        try:
+            return any(cls.__module__ == "__main__" for cls in codec.classes(value))
+        except codec.CodecError:
+            return isinstance(value, functools.partial)
 
     def expression(self, value: Any, described: str) -> str:
         """Python source that gives `value` on the worker."""
         if isinstance(value, ModuleType):
             self.module(value.__name__, wanted_by=described)
             return f"__import__('importlib').import_module({value.__name__!r})"
-        if isinstance(value, (FunctionType, type)) or hasattr(value, "__wrapped__"):
-            name = self.definition(value, described)
-            if name is not None:
-                return name
+        name = self.definition(value, described)
+        if name is not None:
+            return name
         if isinstance(value, logging.Logger):
             return f"__import__('logging').getLogger({value.name!r})"
         if isinstance(value, re.Pattern):
             return f"__import__('re').compile({value.pattern!r}, {int(value.flags)})"
+        if type(value) is functools.partial:
+            parts = [self.expression(each, described) for each in (value.func, *value.args)]
+            parts += [f"{key}={self.expression(each, described)}" for key, each in value.keywords.items()]
+            return f"__import__('functools').partial({', '.join(parts)})"
         module, qualname = importable(value)
         if module is not None:
             self.module(module, wanted_by=described)
             return f"__import__('importlib').import_module({module!r}).{qualname}"
+        if hasattr(value, "cache_parameters"):  # made by functools.lru_cache, not as a decorator
+            inner = self.expression(value.__wrapped__, described)
+            return f"__import__('functools').lru_cache(**{value.cache_parameters()!r})({inner})"
+        return self.data(value, described)
+
+    def data(self, value: Any, described: str) -> str:
+        """Python source that gives a value of the codec's closed set."""
         try:
             needed = codec.classes(value)
         except codec.CodecError as error:
@@ -287,7 +495,7 @@ class Cargo:
     def pack(self, entry: str) -> Bundle:
         """The bundle of all that was shipped."""
         members: dict[str, bytes] = {path: text.encode() for path, text in self.files.items()}
-        units: list[dict[str, str]] = []
+        units: list[dict[str, Any]] = []
 
         def add(name: str, text: str) -> None:
             path = f"main/{len(units)}.py"
@@ -296,8 +504,11 @@ class Cargo:
 
         if self.prelude:
             add("<prelude>", "\n".join(self.prelude) + "\n")
-        for unit in [*self.units.values(), *self.factories]:
+        for unit in self.units.values():
             add(unit.name, unit.text())
+        for made in self.made:
+            add(made.unit.name, made.unit.text())
+            units[-1] |= {"made": made.name, "result": made.result, "home": made.home, "cells": made.cells}
         if self.postlude:
             add("<postlude>", "\n".join(self.postlude) + "\n")
         for number, (_, data) in enumerate(self.witness.values):
@@ -321,14 +532,17 @@ class Cargo:
         )
 
 
-def _of_main(value: Any) -> bool:
-    """Whether `value` is made of something of the script, and so must come after it."""
-    if getattr(value, "__module__", None) == "__main__":
-        return True
-    try:
-        return any(cls.__module__ == "__main__" for cls in codec.classes(value))
-    except codec.CodecError:
-        return False
+def _parsed(text: str) -> ast.AST:
+    """The syntax tree of a statement, however deep it stands."""
+    return ast.parse(f"if True:\n{text}" if text[:1] in (" ", "\t") else text)
+
+
+def _depth(thing: Any) -> int:
+    """How many decorators that keep `__wrapped__` lie around a function."""
+    depth = 0
+    while hasattr(thing, "__wrapped__"):
+        thing, depth = thing.__wrapped__, depth + 1
+    return depth
 
 
 def _zip(members: dict[str, bytes]) -> bytes:

@@ -57,6 +57,8 @@ def importable(thing: Any) -> tuple[str | None, str]:
     if isinstance(owner, ModuleType) and isinstance(thing, BuiltinFunctionType):
         return owner.__name__, thing.__name__
     module, qualname = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
+    if module is None and hasattr(thing, "__objclass__"):  # a method of a built-in type
+        module = thing.__objclass__.__module__
     if module is None and isinstance(owner, type):
         module = owner.__module__
     if not isinstance(module, str) or not isinstance(qualname, str) or module == "__main__":

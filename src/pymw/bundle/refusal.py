@@ -16,6 +16,7 @@ def refusal(reason: str, advice: str) -> UnshippableError:
 
 def describe(function: Any) -> str:
     """How messages call a function or class."""
-    name = getattr(function, "__qualname__", None) or type(function).__qualname__
-    kind = "class" if isinstance(function, type) else "function"
-    return f"{kind} {name!r}"
+    name = getattr(function, "__qualname__", None)
+    if name is None:
+        return f"an object of class {type(function).__qualname__!r}"
+    return f"{'class' if isinstance(function, type) else 'function'} {name!r}"

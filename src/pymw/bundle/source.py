@@ -7,7 +7,7 @@ import inspect
 import linecache
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
@@ -26,7 +26,7 @@ class Source:
         self.filename = filename
         self.name = Path(filename).name  # a user's folders are nobody else's business
         self.text = text
-        self.lines = text.splitlines()
+        self.lines = text.split("\n")  # as Python counts lines; splitlines() knows more kinds of line ends
         self.tree = ast.parse(text)
         self.parents = {child: node for node in ast.walk(self.tree) for child in ast.iter_child_nodes(node)}
 
@@ -56,17 +56,17 @@ class Source:
 
     def node_of(self, function: FunctionType, described: str) -> Node | ast.Lambda:
         """The def or lambda of a function that has no name of its own at the top of the source."""
-        code = function.__code__
-        kind: type | tuple[type, ...] = (
-            ast.Lambda if function.__name__ == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef)
-        )
+        code = function.__code__  # its name there is the one in the source, whatever a decorator made of __name__
+        kind = ast.Lambda if code.co_name == "<lambda>" else (ast.FunctionDef, ast.AsyncFunctionDef)
         found: list[Any] = [
-            node for node in ast.walk(self.tree) if isinstance(node, kind) and code.co_firstlineno == _first_line(node)
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, kind)
+            and code.co_firstlineno == _first_line(node)
+            and self._is_called(node, code.co_name)
         ]
-        if len(found) > 1:
-            alike = [node for node in found if _same_code(self._compiled(node), code)]
-            texts = {ast.dump(node) for node in alike}
-            found = alike[:1] if len(texts) == 1 else alike
+        if len(found) > 1 and kind is ast.Lambda:
+            found = _innermost(found, code)
         if len(found) != 1:
             raise refusal(
                 f"{described} cannot be told from its neighbours in {self.name}, line {code.co_firstlineno}",
@@ -75,9 +75,9 @@ class Source:
         node: Node | ast.Lambda = found[0]
         return node
 
-    def _compiled(self, node: ast.Lambda) -> CodeType:
-        code = compile(ast.Expression(node), self.filename, "eval")
-        return next(const for const in code.co_consts if isinstance(const, CodeType))
+    @staticmethod
+    def _is_called(node: Any, name: str) -> bool:
+        return isinstance(node, ast.Lambda) or node.name == name
 
     def unchanged(self, function: Any, described: str) -> None:
         """Refuse a file that was edited after its code was loaded: workers would run what never ran here."""
@@ -92,32 +92,54 @@ class Source:
             f"{described} no longer stands in {self.name} as it was when it was loaded", "start the script again"
         )
 
-    def slice(self, node: Node) -> Iterator[tuple[int, str]]:
-        """The lines of `node`, and for each block that it stands in a header, so that its indentation is right."""
+    def headers(self, node: Node) -> Iterator[tuple[int, str]]:
+        """For each block that `node` stands in a header, so that its indentation is right."""
         inner: ast.AST = node
         while (outer := self.parents.get(inner)) is not None and not isinstance(outer, ast.Module):
-            block = next(
-                (body for _, body in ast.iter_fields(outer) if isinstance(body, list) and inner in body), [inner]
-            )
-            if isinstance(outer, (ast.stmt, ast.ExceptHandler)):
-                header = max(_first_line(block[0]) - 1, 1)
-                indent = " " * getattr(outer, "col_offset", 0)
-                yield header, f"{indent}if True:"
+            block = next((body for _, body in ast.iter_fields(outer) if isinstance(body, list) and inner in body), None)
+            if isinstance(outer, (ast.ExceptHandler, ast.match_case)):
+                outer = self.parents[outer]  # what counts is the indentation of the whole try or match
+            if block is not None and isinstance(outer, ast.stmt):
+                yield max(_first_line(block[0]) - 1, 1), f"{' ' * outer.col_offset}if True:"
             inner = outer
-        yield self.whole_lines(node)
 
-    def whole_lines(self, node: ast.AST) -> tuple[int, str]:
-        """First line number of a statement, and its lines."""
-        first, last = _first_line(node), node.end_lineno  # type: ignore[attr-defined]
-        return first, "\n".join(self.lines[first - 1 : last])
+    def statement(self, node: Node, blank: Collection[ast.expr] = (), *, decorated: bool = True) -> tuple[int, str]:
+        """First line number of a statement, and its lines; `blank` are default values that become None."""
+        first, last = _first_line(node) if decorated else node.lineno, int(node.end_lineno or node.lineno)
+        lines = self._blanked(blank)[first - 1 : last]
+        start, end = self._columns(last, node.end_col_offset or 0), len(lines[-1])
+        lines[-1] = lines[-1][:start] if lines[-1][start:end].lstrip().startswith(";") else lines[-1]
+        before = self.lines[first - 1][: self._columns(first, node.col_offset)]
+        if decorated is False or not node.decorator_list:
+            lines[0] = " " * len(before) + lines[0][len(before) :] if before.strip() else lines[0]
+        return first, "\n".join(lines)
 
-    def segment(self, node: ast.AST) -> str:
-        """The exact characters of an expression."""
-        return ast.get_source_segment(self.text, node) or ""
+    def expression(self, node: ast.expr, blank: Collection[ast.expr] = ()) -> tuple[int, str]:
+        """First line number of an expression, and its text; `blank` are default values that become None."""
+        last = int(node.end_lineno or node.lineno)
+        lines = self._blanked(blank)
+        # What was blanked on the last line has moved its end.
+        moved = len(lines[last - 1]) - len(self.lines[last - 1])
+        end = self._columns(last, node.end_col_offset or 0) + moved
+        start = self._columns(node.lineno, node.col_offset)
+        text = lines[node.lineno - 1 : last]
+        text[-1] = text[-1][:end]
+        text[0] = text[0][start:]
+        return node.lineno, "\n".join(text)
 
-    def text_of(self, node: ast.AST) -> str:
-        """Source that means the same, however it was laid out."""
-        return ast.unparse(node)
+    def _blanked(self, blank: Collection[ast.expr]) -> list[str]:
+        lines = list(self.lines)
+        for node in sorted(blank, key=lambda each: (each.lineno, each.col_offset), reverse=True):
+            first, last = node.lineno - 1, int(node.end_lineno or node.lineno) - 1
+            head = lines[first][: self._columns(node.lineno, node.col_offset)]
+            tail = lines[last][self._columns(last + 1, node.end_col_offset or 0) :]
+            lines[first : last + 1] = [head + "None", *[""] * (last - first)]
+            lines[last] += tail
+        return lines
+
+    def _columns(self, line: int, offset: int) -> int:
+        """The characters before a place that the syntax tree gives in bytes."""
+        return len(self.lines[line - 1].encode()[:offset].decode())
 
 
 def _first_line(node: Any) -> int:
@@ -152,7 +174,18 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(const)
 
 
-def _same_code(a: CodeType, b: CodeType) -> bool:
-    return (a.co_code, a.co_names, a.co_varnames) == (b.co_code, b.co_names, b.co_varnames) and [
-        const for const in a.co_consts if not isinstance(const, CodeType)
-    ] == [const for const in b.co_consts if not isinstance(const, CodeType)]
+def _innermost(lambdas: list[ast.Lambda], code: CodeType) -> list[ast.Lambda]:
+    """The smallest of several lambdas in whose body all of `code` stands."""
+    places = [(line, column) for line, _, column, _ in code.co_positions() if line is not None and column is not None]
+    places = [place for place in places if place > (code.co_firstlineno, 0)]
+    if not places:  # the interpreter was told to forget where code stands
+        return lambdas
+
+    def begin(node: ast.Lambda) -> tuple[int, int]:
+        return node.body.lineno, node.body.col_offset
+
+    def end(node: ast.Lambda) -> tuple[int, int]:
+        return node.body.end_lineno or 0, node.body.end_col_offset or 0
+
+    around = [node for node in lambdas if begin(node) <= min(places) and max(places) <= end(node)]
+    return sorted(around, key=begin)[-1:]
