@@ -140,11 +140,12 @@ class _Exchange:
         if self.request.wants_work:
             self._send_work(held)
         used = {job.app_name for job in self.jobs}
+        key, proof = self._key()
         return replace(
             blank,
             **self._about_account(),
-            code_sign_key=self._key()[0],
-            code_sign_key_signature=self._key()[1],
+            code_sign_key=key,
+            code_sign_key_signature=proof,
             messages=tuple(self.messages),
             acknowledged=tuple(dict.fromkeys(result.name for result in self.request.results)),
             aborted=aborted,
@@ -173,7 +174,7 @@ class _Exchange:
         own, theirs = self.scheduler.identity.code_sign_key, self.request.code_sign_key
         if not theirs:
             return own, ""
-        if theirs.split() == own.split():
+        if theirs == own.strip() or theirs.split() == own.split():
             return "", ""
         signature = self.scheduler.identity.key_signatures(theirs)
         return (own, signature) if signature else ("", "")

@@ -329,6 +329,7 @@ class Submitter:
         workunits, results, uses, entries = [], [], [], []
         templates: dict[tuple[tuple[tuple[str, int], ...], bool], str] = {}
         known: dict[str, Stored] = {}
+        texts: dict[object, str] = {}
         for job in new:
             workunit_id += 1
             shape = (tuple(job.outputs.items()), job.copy_files)
@@ -336,12 +337,11 @@ class Submitter:
                 templates[shape] = self._template(job)
             inputs = self._inputs(tx, job, known, now)
             workunit = _workunit(workunit_id, app.id, batch, job, templates[shape], now)
-            document = documents.workunit_document(
-                [FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes) for _, stored in inputs],
-                [FileRef(stored.name, open_name, copy=job.copy_files) for open_name, stored in inputs],
-                job.command_line,
-            )
-            workunits.append(_workunit_row(workunit, document))
+            # Jobs of a batch often differ in nothing but their names.
+            like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, job.copy_files)
+            if like not in texts:
+                texts = {like: self._document(job, inputs)}
+            workunits.append(_workunit_row(workunit, texts[like]))
             uses += [{"workunitid": workunit_id, "name": name} for name in {stored.name for _, stored in inputs}]
             for copy in range(workunit.target_nresults):
                 result_id += 1
@@ -361,6 +361,13 @@ class Submitter:
         tx.db.run(_MORE_JOBS, batch_id=batch, more=len(new))
         tx.on_commit(lambda: self.pipeline.feeder.add(entries))
         return len(new)
+
+    def _document(self, job: Job, inputs: Sequence[tuple[str, Stored]]) -> str:
+        return documents.workunit_document(
+            [FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes) for _, stored in inputs],
+            [FileRef(stored.name, open_name, copy=job.copy_files) for open_name, stored in inputs],
+            job.command_line,
+        )
 
     def _template(self, job: Job) -> str:
         specs = [OutputSpec(open_name, size, copy=job.copy_files) for open_name, size in job.outputs.items()]

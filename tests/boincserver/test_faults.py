@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -405,3 +406,17 @@ def test_a_full_disk_is_a_reason_to_come_again(control: Control, volunteer: Simu
     assert status(volunteer, url, format_upload(name, b"x")) == upload_protocol.TRANSIENT
     store.path(name).rmdir()
     assert status(volunteer, url, format_upload(name, b"x")) == 0
+
+
+def test_a_locked_database_is_waited_for(control: Control, volunteer: SimulatedVolunteer) -> None:
+    result, _, _ = held_output(control, volunteer)
+    finished = volunteer.work(result)
+    other = sqlite3.connect(control.directory / "database.sqlite3", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(2.0, other.execute, ("ROLLBACK",))
+    release.start()
+    volunteer.contact(seconds=0, instances=0)
+    release.join()
+    other.close()
+    assert finished.name not in volunteer.finished
+    assert control.outcomes(1)[0].outputs["out"] == b"TEXT 0"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from boincserver import cli
 from boincserver.control import Control, Job, JobOutcome
+from boincserver.project import Project
 from boincserver.states import ErrorMask, Outcome
 from boincserver.testing import StockClient, serving, wait_until
 from boincserver.testing.serving import ServerProcess
@@ -162,3 +164,23 @@ def test_a_failed_copy_is_tried_on_another_host(directory: Path, tmp_path: Path)
             outcomes = collect(control, batch.id, 4)
     assert all(outcome.outputs["out"] == b"HELLO\n" for outcome in outcomes.values())
     assert all(outcome.attempts[-1].outcome == Outcome.SUCCESS for outcome in outcomes.values())
+
+
+def test_a_new_signing_key_is_accepted_by_the_old_ones_signature(directory: Path, tmp_path: Path) -> None:
+    made = make_project(directory)
+    with StockClient(speed=SPEED) as client:
+        with serving(directory) as server:
+            add_app(server.control, tmp_path)
+            batch = server.control.create_batch("upper", "b")
+            server.control.create_jobs(batch.id, [Job("before", {"in": b"a\n"}, {"out": 1000}, **SHORT)])
+            client.attach(made.config.url, server.control.create_account("v@example.org"))
+            collect(server.control, batch.id, 1)
+        before = Project.open(directory).public_key
+        assert cli.main(["keys", "rotate", str(directory)]) == 0
+        assert Project.open(directory).public_key != before
+        with serving(directory) as server:
+            add_app(server.control, tmp_path, program=f"{UPPER}# another version\n")
+            server.control.create_jobs(batch.id, [Job("after", {"in": b"b\n"}, {"out": 1000}, **SHORT)])
+            client.update(made.config.url)
+            assert collect(server.control, batch.id, 2)["after"].outputs["out"] == b"B\n"
+        assert "validate" not in client.log()

@@ -11,7 +11,6 @@ from boincserver.protocol.text import element, escape, flag
 
 __all__ = ["FileInfo", "FileRef", "OutputSpec", "app_version_document", "output_template", "workunit_document"]
 
-OUTFILE: Final = re.compile(r"<OUTFILE_(\d+)/>")
 _MAX_NBYTES: Final = re.compile(r"<name>([^<]*)</name>.*?<max_nbytes>([\d.e+]+)</max_nbytes>", re.DOTALL)
 _FILE_REF: Final = re.compile(
     r"<file_ref>\s*<file_name>([^<]*)</file_name>\s*<open_name>([^<]*)</open_name>(.*?)</file_ref>", re.DOTALL
@@ -111,7 +110,10 @@ def output_template(outputs: Sequence[OutputSpec]) -> str:
 def result_document(template: str, file_prefix: str, upload_url: str) -> str:
     """One copy's outputs, from the template."""
     body = template.replace("<output_template>\n", "").replace("</output_template>\n", "")
-    body = OUTFILE.sub(lambda match: f"{file_prefix}_{match.group(1)}", body)
+    number = 0
+    while (place := f"<OUTFILE_{number}/>") in body:
+        body = body.replace(place, f"{file_prefix}_{number}")
+        number += 1
     return body.replace("<UPLOAD_URL/>", escape(upload_url))
 
 
