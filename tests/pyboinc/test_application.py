@@ -125,6 +125,13 @@ def test_without_the_compiler_it_says_what_to_install(monkeypatch: pytest.Monkey
         toolchain.find_zig()
 
 
+def test_a_cache_that_no_configure_script_can_work_in_is_said(tmp_path: Path) -> None:
+    from pyboinc.package import sources
+
+    with pytest.raises(sources.SourceError, match="no blanks in paths"):
+        sources.unpack(recipe.PYTHON, tmp_path, tmp_path / "with blank" / "tree")
+
+
 def test_a_tampered_source_is_refused(tmp_path: Path) -> None:
     from pyboinc.package import sources
 

@@ -305,5 +305,5 @@ def test_it_runs_the_application_in_its_slot(runtime: Path, client: FakeClient, 
 @pytest.mark.soak
 def test_two_builds_are_the_same(runtime: Path, tmp_path: Path) -> None:
     """Everything again from the sources, elsewhere."""
-    again = build.build(recipe.X86_64, tmp_path / "another place")
+    again = build.build(recipe.X86_64, tmp_path / "elsewhere")
     assert again.read_bytes() == runtime.read_bytes()

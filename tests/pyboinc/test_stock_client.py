@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 import zipfile
@@ -60,6 +61,16 @@ def child():
         pyboinc.trickle_up("progress", "<half/> a & b")
         pyboinc.checkpoint.save(b"trickled")
         pyboinc.temporary_exit(60, "the data is late", notice=True)
+    elif word == "trickle":
+        heard = []
+        pyboinc.on_trickle_down(heard.append)
+        with open("saved", "w"):
+            pass
+        while not heard:
+            pyboinc.poll()
+            time.sleep(0.1)
+        tell(f"{state} {heard[0].strip()}")
+        return
     elif word == "count":
         step = int(state or 0)
         began = step
@@ -265,9 +276,22 @@ def test_the_client_is_killed(volunteer: Volunteer) -> None:
     assert volunteer.output("alone") in ("from 50 to 200", "from 60 to 200")
 
 
-def test_trickle_up_and_temporary_exit(volunteer: Volunteer) -> None:
+def test_trickles_both_ways_and_a_temporary_exit(volunteer: Volunteer) -> None:
     volunteer.submit(trickle="trickle")
-    assert volunteer.output("trickle") == "trickle after b'trickled'"
-    log = volunteer.client.log()
-    assert "trickle-up message" in log
-    assert "the data is late" in log
+    volunteer.slot("trickle")  # the second episode, after the temporary exit
+    assert "the data is late" in volunteer.client.log()
+    with sqlite3.connect(volunteer.control.directory / "database.sqlite3", timeout=30) as database:
+        sent = "select variety, xml, hostid from msg_from_host"
+        wait_until(lambda: database.execute(sent).fetchone(), timeout=LIMIT, what="the trickle to arrive")
+        variety, xml, host = database.execute(sent).fetchone()
+        assert variety == "progress"
+        assert "<half/> a & b" in xml
+        lines = ["<trickle_down>", f"<result_name>{volunteer.task('trickle')['name']}</result_name>", "<time>1</time>"]
+        down = "\n".join([*lines, "<steer>left</steer>", "</trickle_down>", ""])
+        values = (0, host, "", 0, down)
+        database.execute(
+            "insert into msg_to_host (create_time, hostid, variety, handled, xml) values (?, ?, ?, ?, ?)", values
+        )
+    database.close()
+    volunteer.client.update(volunteer.url)
+    assert volunteer.output("trickle") == "b'trickled' <steer>left</steer>"

@@ -34,6 +34,8 @@ def fetch(sources: list[Source], directory: Path) -> None:
 
 def unpack(source: Source, directory: Path, into: Path) -> None:
     """The package's patched source tree as `into`; each file is checked against the .dsc on the way."""
+    if any(character.isspace() for character in str(into)):
+        raise SourceError(f"configure scripts take no blanks in paths: {into.parent}; name another PYBOINC_CACHE")
     _run(["dpkg-source", "--no-copy", "-q", "-x", str(directory / source.dsc), str(into)], into.parent)
 
 
