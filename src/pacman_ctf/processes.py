@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -80,13 +79,3 @@ def kill_below(top: int) -> None:
                 with contextlib.suppress(OSError):
                     os.kill(pid, number)
             known.update(fresh)
-
-
-def wait_gone(pid: int, seconds: float) -> bool:
-    """Wait until nothing is left below a process; False when it takes longer."""
-    end = time.monotonic() + seconds
-    while descendants(pid):
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.002)
-    return True
