@@ -35,6 +35,7 @@ class Confinement:
         self._directory = directory
         self.folder = os.path.join(directory, WORK)
         os.makedirs(self.folder, exist_ok=True)
+        self._own = os.path.realpath(self.folder)
         self._inputs, self._outputs = self._sort_files(outputs)
         self.environment = {
             "PYBOINC_WORK": self.folder,
@@ -67,8 +68,9 @@ class Confinement:
                 found = os.lstat(made)
             except OSError:
                 continue
-            # A link would make the client upload some other file of the volunteer's.
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            # A link, or a folder that is one, would make the client upload some other file of the volunteer's.
+            inside = os.path.realpath(os.path.dirname(made)) == os.path.dirname(os.path.join(self._own, name))
+            if inside and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
                 os.replace(made, target)
 
     def _sort_files(self, named: Iterable[str]) -> tuple[list[str], list[str]]:

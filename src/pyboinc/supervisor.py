@@ -39,6 +39,8 @@ FINISH_PATIENCE = 2.0
 FLUSH_PATIENCE = 10.0
 """Seconds for the client to take trickles that still wait when the work is done."""
 LOCK_RETRY_DELAY = 600
+INTERRUPTED = 130
+"""What a shell makes of Ctrl-C, which only a program without a client gets."""
 CPU_FILE = "pyboinc_cpu_time"
 CHILD_FILE = "pyboinc_child"
 
@@ -89,6 +91,8 @@ def supervise(
     except ChannelError as error:
         say(f"{error}")
         return slot.EXIT_INIT_FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
     finally:
         if client is not None:
             client.close()
@@ -121,6 +125,7 @@ class _Task:
         self._network_allowed = not client.network_suspended
         self._temporary: tuple[float, str, bool] | None = None
         self._report_at = 0.0
+        self._complaints: set[str] = set()
         self._env = {
             **env,
             "PYBOINC_SLOT": directory,
@@ -137,9 +142,8 @@ class _Task:
             if self._control.exit_code is not None:
                 return self._control.exit_code  # the client ended it, and starts it again or not as it likes
             if self._temporary is not None:
-                delay, reason, notice = self._temporary
-                slot.write_temporary_exit(delay, reason, notice=notice, slot=self._directory)
-                return 0
+                return self._leave_for_now(*self._temporary)
+            self._collect()
             if ended.exit_code() != 0:
                 say(str(ended))
             answer = after_exit(ended)
@@ -174,7 +178,6 @@ class _Task:
             self._hear(watch)
             watch.forward_errors()
             self._note(None)
-        self._collect()
         ended = watch.ended()
         child.close()
         return ended
@@ -224,12 +227,13 @@ class _Task:
 
     def _hear(self, watch: Watch) -> None:
         """Take in what the child said; whatever is no message is user code's noise."""
+        saved = False
         for line in watch.messages():
             verb, fields = wire.parse(line, wire.FROM_CHILD) or ("noise", ())
             if verb == "fraction":
                 self._fraction = min(max(float(fields[0]), 0.0), 1.0)
             elif verb == "checkpoint":
-                self._checkpoint(watch.child)
+                saved = True
             elif verb == "critical":
                 self._control.critical(bool(fields[0]), time.monotonic())
             elif verb == "trickle":
@@ -240,6 +244,8 @@ class _Task:
                 self._want_network = bool(fields[0])
             elif verb == "temporary":
                 self._temporary = (float(fields[0]), str(fields[1]), bool(fields[2]))
+        if saved:  # once for all of them: a child may save faster than this can look
+            self._checkpoint(watch.child)
 
     def _checkpoint(self, child: Child) -> None:
         now = time.monotonic()
@@ -254,7 +260,7 @@ class _Task:
                 file.write(repr(self._cpu_time))
             os.replace(path + ".new", path)
         except OSError as error:
-            say(f"cannot store the CPU time: {error}")
+            self._complain(f"cannot store the CPU time: {error}")
 
     def _report(self) -> bool:
         return self._client.report(
@@ -268,7 +274,7 @@ class _Task:
         try:
             return self._outgoing.push()
         except OSError as error:
-            say(f"cannot hand a message to the client: {error}")
+            self._complain(f"cannot hand a message to the client: {error}")
             return False
 
     def _finish(self, code: int) -> int:
@@ -281,8 +287,24 @@ class _Task:
                 say(f"{self._outgoing.dropped} trickles were dropped: they came faster than the client takes them")
             _until(self._report, FINISH_PATIENCE)
             _until(self._client.took_report, FINISH_PATIENCE)
-            slot.write_finish(code, slot=self._directory)
+            try:
+                slot.write_finish(code, slot=self._directory)
+            except OSError as error:
+                self._complain(f"cannot tell the client of the end, so it will start again: {error}")
         return code
+
+    def _leave_for_now(self, delay: float, reason: str, notice: bool) -> int:
+        try:
+            slot.write_temporary_exit(delay, reason, notice=notice, slot=self._directory)
+        except OSError as error:
+            self._complain(f"cannot ask for {delay:g} seconds, so the client will start again: {error}")
+        return 0
+
+    def _complain(self, text: str) -> None:
+        """Say what is wrong, once: a full disk is not to fill with words about it."""
+        if text not in self._complaints:
+            self._complaints.add(text)
+            say(text)
 
     def _stored_cpu_time(self) -> float:
         try:
@@ -308,7 +330,7 @@ class _Task:
             try:
                 self._confinement.collect()
             except OSError as error:
-                say(f"cannot take over an output: {error}")
+                self._complain(f"cannot take over an output: {error}")
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -26,8 +27,6 @@ sys.exit(supervise([sys.executable, {child!r}], sandbox=policy, outputs=["plain"
 def confined(start: Start) -> Callable[..., FakeClient]:
     if sandbox.FILES not in sandbox.available():
         pytest.skip("this kernel has no Landlock")
-    from pathlib import Path
-
     source = str(Path(sandbox.__file__).parents[2])
 
     def run(child: str, require: str = "[]") -> FakeClient:
@@ -89,6 +88,38 @@ def test_a_link_is_no_output(confined: Start, client: FakeClient) -> None:
     assert client.finish() == 0
     assert not out.exists()
     assert not out.is_symlink()
+
+
+def test_a_linked_folder_is_no_way_to_an_output(confined: Start, client: FakeClient, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "part").write_text("the volunteer's own")
+    out = client.link("results/part", "wu_1_part")
+    confined(f"os.rmdir('results'); os.symlink({str(tmp_path / 'elsewhere')!r}, 'results')")
+    assert client.finish() == 0, client.stderr()
+    assert not out.exists()
+    assert (tmp_path / "elsewhere" / "part").exists()
+
+
+def test_an_interrupted_episode_keeps_its_outputs(confined: Start, client: FakeClient) -> None:
+    out = client.link("out", "wu_1_out")
+    child = """
+        with open(pyboinc.resolve("out"), "a") as file:
+            file.write("x")
+        pyboinc.fraction_done(0.5)
+        while pyboinc.checkpoint.load() is None:
+            if pyboinc.checkpoint.due():
+                pyboinc.checkpoint.save(b"")
+                time.sleep(600)
+            time.sleep(0.02)
+    """
+    confined(child)
+    client.until(lambda: client.fraction == 0.5)
+    client.say("quit")
+    assert client.finish() == 0
+    assert not out.exists()
+    confined(child)
+    assert client.finish() == 0, client.stderr()
+    assert out.read_text() == "xx"
 
 
 def test_a_second_episode_knows_its_outputs(confined: Start, client: FakeClient) -> None:

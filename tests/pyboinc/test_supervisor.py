@@ -548,6 +548,36 @@ def test_a_slot_that_is_emptied(start: Start) -> None:
     assert client.finish(40) == 0
 
 
+def test_the_end_is_survived_where_nothing_can_be_written(start: Start, client: FakeClient) -> None:
+    (client.slot / "boinc_finish_called").mkdir()
+    (client.slot / "pyboinc_cpu_time.new").mkdir()
+    (client.slot / "trickle_up.xml.new").mkdir()
+    start("pyboinc.checkpoint.save(b''); pyboinc.trickle_up('v', 't'); time.sleep(2)")
+    assert client.finish(40) == 0
+    said = client.stderr()
+    for what in (
+        "cannot store the CPU time",
+        "cannot hand a message to the client",
+        "cannot tell the client of the end",
+    ):
+        assert said.count(what) == 1, said
+
+
+def test_ctrl_c_without_a_client(tmp_path: Path, gone: Ask) -> None:
+    import subprocess
+
+    code = "import sys; from pyboinc.supervisor import supervise; sys.exit(supervise([sys.executable, '-c', CHILD]))"
+    child = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "src")}
+    command = [sys.executable, "-c", f"CHILD = {child!r}; {code}"]
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        pid = int(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 130
+    assert gone(pid)
+
+
 def test_a_program_that_does_not_exist(client: FakeClient, start: Start) -> None:
     main = "import sys; from pyboinc.supervisor import supervise; sys.exit(supervise(['/nonexistent/program']))"
     start("", main=main)
