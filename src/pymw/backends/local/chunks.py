@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -78,26 +79,26 @@ class Chunk:
     home: int = 0  # positions below are home: chunks come home in order
     out: int = 0  # bytes that it took to send
     back: int = 0  # and bytes that came home
+    _starts: list[int] = field(default_factory=list)  # the position of each stretch's first task
 
     def __post_init__(self) -> None:
         self.limit = self.size
+        self._starts = [0, *itertools.accumulate(len(stretch) for stretch in self.stretches[:-1])]
 
     def at(self, position: int) -> tuple[Stretch, int]:
         """The stretch that holds this position, and where in it."""
-        for stretch in self.stretches:
-            if position < len(stretch):
-                return stretch, position
-            position -= len(stretch)
-        raise IndexError(position)
+        which = bisect.bisect_right(self._starts, position) - 1
+        return self.stretches[which], position - self._starts[which]
 
     def parts(self, start: int, end: int) -> Iterator[Stretch]:
         """The tasks from `start` to before `end`, in stretches."""
-        base = 0
-        for stretch in self.stretches:
+        for which in range(max(bisect.bisect_right(self._starts, start) - 1, 0), len(self.stretches)):
+            base, stretch = self._starts[which], self.stretches[which]
+            if base >= end:
+                return
             low, high = max(start - base, 0), min(end - base, len(stretch))
             if low < high:
                 yield stretch.part(low, high)
-            base += len(stretch)
 
 
 def worth(shipment: Shipment, share: int) -> int:
