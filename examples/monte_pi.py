@@ -9,7 +9,7 @@ import math
 import random
 import time
 
-from pymw import Master, arguments, progress
+from pymw import Master, PyMWError, arguments, progress
 
 
 def monte_pi(seed: int, darts: int) -> int:
@@ -31,6 +31,8 @@ def main() -> None:
     )
     parser.add_argument("--darts", type=float, default=4e6, metavar="N", help="darts in all (%(default).0e)")
     options = parser.parse_args()
+    if not 1 <= options.tasks <= options.darts < 1e15:
+        parser.error("there must be at least one task, and one dart for each of them")
 
     each = math.ceil(options.darts / options.tasks)
     started = time.perf_counter()
@@ -44,4 +46,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except PyMWError as error:
+        raise SystemExit(f"monte_pi: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -30,6 +30,19 @@ def test_python_blocks_run(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+COMMAND = re.compile(r"^(boincserver|pymw|pacman-ctf)((?: [a-z][a-z-]*)*)([^#|\n]*)", re.MULTILINE)
+
+
+@pytest.mark.parametrize("text", blocks("sh"))
+def test_commands_and_options_exist(text: str) -> None:
+    for program, command, rest in COMMAND.findall(text):
+        run = [str(Path(sys.executable).parent / program), *command.split(), "--help"]
+        told = subprocess.run(run, capture_output=True, text=True, timeout=60)
+        assert told.returncode == 0, f"{program} {command}: {told.stderr}"
+        for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest):
+            assert option in told.stdout, f"{program} {command} has no {option}"
+
+
 def test_the_readme_carries_a_newcomer() -> None:
     text = (ROOT / "README.md").read_text()
     assert "make demo" in text
