@@ -145,22 +145,39 @@ def _missing(team: Submission) -> Iterator[str]:
 
 def _tried(team: Submission, report: Report, until: float) -> None:
     pairing = Pairing(layout_of("harbour"), seeds.from_text("check"), limits=Limits(idle=3.0), factor=calibrate())
-    limits = pairing.limits.scaled(pairing.factor)
+    begin = time.monotonic()
+    with Nursery() as nursery:
+        game, faults, report.log = _one_match(team, pairing, nursery, until)
+        _tell(report, game, faults, game.limits)
+        took = time.monotonic() - begin
+        if faults or time.monotonic() + 1.5 * took > until:
+            return
+        again, faults, _ = _one_match(team, pairing, nursery, until)
+    if faults or again.moves != game.moves:
+        report.remarks.append(
+            "the same match went another way when it was played again: two hosts will not agree on it. "
+            "Draw random numbers from `random`, which is seeded, and do not decide by time, id() or files left behind"
+        )
+    else:
+        report.facts.append("the same match, played again, gave the same moves")
+
+
+def _one_match(team: Submission, pairing: Pairing, nursery: Nursery, until: float) -> tuple[Game, list[Fault], str]:
+    """As much of a match as there is time for, what the team did wrong in it, and what it printed."""
 
     def watch(move: int, state: State) -> None:
         if time.monotonic() > until:
             raise Fault("unfinished", "red", f"there was time for {move + 1} moves of {pairing.length}")
 
+    limits = pairing.limits.scaled(pairing.factor)
     with ExitStack() as stack:
-        nursery = stack.enter_context(Nursery())
         sides = {"red": team, "blue": shipped_team("medium")}
         teams = {side: stack.enter_context(Team(nursery, one, limits)) for side, one in sides.items()}
         for one in teams.values():
             one.until = until
         game = Game(teams, pairing, limits, watch)
         faults = [fault for fault in game.run() if fault.side == "red"]
-    report.log = teams["red"].log.text().rstrip()
-    _tell(report, game, faults, limits)
+    return game, faults, teams["red"].log.text().rstrip()
 
 
 def _tell(report: Report, game: Game, faults: list[Fault], limits: Limits) -> None:

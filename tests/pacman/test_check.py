@@ -68,6 +68,14 @@ def test_slowness_alone_is_no_failure() -> None:
     assert "the slowest 0.9" in report.text()
 
 
+def test_whether_a_match_can_be_repeated_is_told() -> None:
+    assert "gave the same moves" in check(innocent()).text()
+    moody = agent(
+        "def chooseAction(self, s):\n    import os\n    return s.getLegalActions(self.index)[os.urandom(1)[0] % 2]"
+    )
+    assert "went another way" in check(moody).text()
+
+
 def test_a_hanging_team_is_told_within_ten_seconds() -> None:
     begin = time.monotonic()
     report = check(agent("def chooseAction(self, s):\n    import time; time.sleep(100)"))
