@@ -13,12 +13,12 @@ demo: $(VENV)/.server  ## a BOINC project, two volunteers and pi, on this machin
 	@$(BIN)/python scripts/demo.py
 
 test: $(VENV)/.dev  ## all tests; STRICT=1 turns a missing part from a skip into a failure
-	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime chromium
+	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime chromium mariadb-server
 	@scripts/system-packages openmpi-bin libpython$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-testsuite
 	@$(BIN)/python -m pytest -m "not soak" $(if $(STRICT),--strict-parts) $(ARGS)
 
 soak: $(VENV)/.dev  ## the full counts: kills, crowds, reproducible builds
-	@scripts/system-packages boinc-client faketime
+	@scripts/system-packages boinc-client faketime mariadb-server
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts
