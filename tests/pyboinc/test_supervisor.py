@@ -552,8 +552,14 @@ def test_the_end_is_survived_where_nothing_can_be_written(start: Start, client: 
     (client.slot / "boinc_finish_called").mkdir()
     (client.slot / "pyboinc_cpu_time.new").mkdir()
     (client.slot / "trickle_up.xml.new").mkdir()
-    start("pyboinc.checkpoint.save(b''); pyboinc.trickle_up('v', 't'); time.sleep(2)")
-    assert client.finish(40) == 0
+    main = """
+        import sys
+        from pyboinc import supervisor
+        supervisor.FLUSH_PATIENCE = 1
+        sys.exit(supervisor.supervise([sys.executable, {child!r}]))
+    """
+    start("pyboinc.checkpoint.save(b''); pyboinc.trickle_up('v', 't'); time.sleep(1.2)", main=main)
+    assert client.finish() == 0
     said = client.stderr()
     for what in (
         "cannot store the CPU time",
