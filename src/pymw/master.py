@@ -521,5 +521,8 @@ def _at_exit() -> None:
     _alive.clear()
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alive.clear)  # what a fork inherits is not its own to wait for
+
 # Before the interpreter joins its threads, as concurrent.futures does it; atexit itself runs too late.
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -84,6 +84,7 @@ class LocalBackend:
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._looked = 0.0
+        self._owner = os.getpid()
         self._closing = False
         self._broken: BaseException | None = None
         self._undelivered: list[Event] = []  # found while handing out, perhaps in a caller's thread
@@ -140,6 +141,8 @@ class LocalBackend:
 
     def close(self, *, detach: bool = False) -> None:
         """Idle workers end as a Python program does; busy ones are killed."""
+        if os.getpid() != self._owner:
+            return  # a fork of the master's process: the workers are not its own
         with self._lock:
             if self._closing:
                 return
