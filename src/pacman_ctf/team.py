@@ -136,7 +136,6 @@ class Team:
         self.hello = hello
         self._top = int(hello["warden"])
         self._clock = cpu_clock(hello["pid"])
-        self.charged = self.seconds()
 
     def seconds(self) -> float:
         """CPU seconds of the agents' process, all threads: a quick look."""
