@@ -328,7 +328,7 @@ class Master(Executor):
     def _close(self) -> None:
         self._finalizer.detach()
         _alive.pop(id(self._backend), None)
-        self._backend.close()
+        self._backend.close(detach=self._run is not None)
         if self._run is not None:
             self._run.close()
         if self._shelf is not None:
@@ -502,11 +502,14 @@ def _finish_unowned(intake: Intake, backend: Backend, run: Run | None) -> None:
 
     def close() -> None:
         _alive.pop(id(backend), None)
-        backend.close()
+        backend.close(detach=run is not None)
         if run is not None:
             run.close()
 
-    intake.when_over(close)
+    if run is not None and backend.capabilities.outlives_master:
+        close()  # the run goes on without us
+    else:
+        intake.when_over(close)
 
 
 def _at_exit() -> None:
@@ -515,7 +518,7 @@ def _at_exit() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             if not interrupted:
                 intake.wait()
-        backend.close()
+        backend.close(detach=run is not None)
         if run is not None:
             run.close()
     _alive.clear()

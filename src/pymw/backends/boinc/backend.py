@@ -10,6 +10,7 @@ The server keeps every outcome until it is acknowledged, and that happens only a
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 import tempfile
 import threading
@@ -25,9 +26,21 @@ from boincserver.states import ValidateState
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.keys import SigningKey
+from pymw.backends.boinc.ledger import Ledger
 from pymw.backends.boinc.packing import APP, Packer, Unit
 from pymw.backends.boinc.worker_app import PLATFORMS, Worker, worker_program
-from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
+from pymw.backends.protocol import (
+    AttemptLost,
+    BackendStatus,
+    Batch,
+    Broken,
+    Call,
+    Capabilities,
+    Ended,
+    Event,
+    RunHandle,
+    Setup,
+)
 from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
 from pymw.volunteer import OUTCOMES, TRUSTED
@@ -46,6 +59,7 @@ class BoincBackend:
     """Carries tasks to the volunteers of a BOINC project on this machine."""
 
     capabilities = Capabilities(
+        outlives_master=True,
         survives_worker_loss=True,
         cancels_running=True,
         deadlines=True,
@@ -60,22 +74,27 @@ class BoincBackend:
     def __init__(self, directory: Path, setup: Setup) -> None:
         self.name = f"boinc:{directory}"
         self._collector = setup.collector
-        self._lock = threading.Lock()
-        self._units: dict[str, Unit] = {}  # workunits that have not ended
-        self._of_call: defaultdict[Call, set[str]] = defaultdict(set)
+        self._run = setup.run
+        self._ledger = Ledger()
         self._attempts: dict[tuple[Call, int], tuple[Attempt, ...]] = {}  # of tasks that lost workers
         self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again
         self._broken: BrokenBackend | None = None
         self._next_look = 0.0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
-        run = f"unnamed_{secrets.token_hex(8)}"
         with _as_backend_error():
             self._server = control.connect(directory)
             worker = Worker(self._server.info().url, SigningKey.of(directory), worker_program())
             _offer(self._server, worker)
-            self._batch = self._server.create_batch(APP, run, lease=LEASE).id
-        self._packer = Packer(self._server, worker, run, rehearse=setup.rehearse)
+            name = _name_on_server(setup.run, worker.project)
+            self._batch = self._server.create_batch(APP, name, lease=LEASE if setup.run is None else None).id
+        self._packer = Packer(self._server, worker, name, setup.run, rehearse=setup.rehearse)
+        # Of a named run: outcomes of workunits that an earlier process made, until somebody asks for their tasks.
+        self._unclaimed: dict[str, control.JobOutcome] = {}
+        self._claimed: list[control.JobOutcome] = []
+        self._given_up: set[str] = set()
+        self._acknowledged = 0
+        self._claims = threading.Lock()
 
     @classmethod
     def open(cls, address: str, setup: Setup) -> BoincBackend:
@@ -95,56 +114,74 @@ class BoincBackend:
             raise self._broken
         if self._closed.is_set():
             raise BackendError(f"{self.name} is closed")
+        self._start()
         created: list[Unit] = []
         try:
             with _as_backend_error():
                 for batch in batches:
                     _refuse_what_is_missing(batch, self.name)
-                    self._create(self._packer.pack(batch), created)
+                    self._create(self._packer.pack(self._attach(batch, created)), created)
         except BaseException:  # none of them was accepted
-            self._forget(created)
+            self._forget(self._ledger.drop(created))
             raise
         if self._broken is not None:
             raise self._broken  # it broke meanwhile, and did not know of these
+
+    def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._collect, name="pymw boinc collector", daemon=True)
             self._thread.start()
 
     def _create(self, packed: Iterable[tuple[Unit, control.Job]], created: list[Unit]) -> None:
         for slice_ in _slices(packed, AT_ONCE):
-            with self._lock:
-                for unit, _ in slice_:
-                    self._units[unit.name] = unit
-                    self._of_call[unit.batch.call].add(unit.name)
-                    created.append(unit)
+            units = [unit for unit, _ in slice_]
+            self._ledger.add(units)
+            created += units
             self._server.create_jobs(self._batch, [job for _, job in slice_])
+
+    def _attach(self, batch: Batch, attached: list[Unit]) -> Batch:
+        """Wait for those tasks of a named run that an earlier process placed and that are still alive; the others."""
+        placed = self._run.placements(batch.keys) if self._run is not None and batch.keys is not None else {}
+        if not placed or self._run is None or batch.keys is None:
+            return batch
+        alive = self._alive()
+        parts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
+        rest = []
+        for i, key in enumerate(batch.keys):
+            if key in placed and placed[key].unit in alive:
+                parts[placed[key].unit].append((i, placed[key].position))
+            else:
+                rest.append(i)
+        if parts:
+            code = self._packer.code(batch)
+        for name, members in parts.items():
+            picked, positions = batch.pick([i for i, _ in members]), [position for _, position in members]
+            unit = Unit(name, picked, code, positions=positions, size=len(self._run.keys_of(name)))
+            with self._claims:  # its outcome is either here already, or is handed on when it comes
+                self._ledger.add([unit])
+                if name in self._unclaimed:
+                    self._claimed.append(self._unclaimed.pop(name))
+            attached.append(unit)
+        return batch.pick(rest)
+
+    def _alive(self) -> set[str]:
+        """Workunits on the server whose outcome is still to come, or has come and was not handed on."""
+        alive = {job.name for job in self._server.job_states(self._batch) if job.state != "over"}
+        after = 0
+        while finished := self._server.outcomes(self._batch, after=after):
+            alive.update(job.name for job in finished)
+            after = finished[-1].seq
+        return alive
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
         """Forget these tasks; a workunit that holds no others is cancelled, on its hosts too."""
-        with self._lock:
-            idle = []
-            for name in self._of_call.get(call, ()):
-                unit = self._units[name]
-                unit.cancelled.update(unit.batch.indices if indices is None else indices)
-                if unit.cancelled.issuperset(unit.batch.indices):
-                    idle.append(unit)
-        self._forget(idle)
+        self._forget(self._ledger.cancel(call, indices))
 
-    def _forget(self, units: Sequence[Unit]) -> None:
-        with self._lock:
-            for unit in units:
-                self._drop(unit)
-        if units and not self._closed.is_set():
+    def _forget(self, names: Sequence[str]) -> None:
+        self._given_up.update(names if self._run is not None else ())
+        if names and not self._closed.is_set():
             with contextlib.suppress(BoincServerError):  # without a server the lease ends them
-                self._server.cancel_jobs(self._batch, [unit.name for unit in units])
-
-    def _drop(self, unit: Unit) -> None:
-        self._units.pop(unit.name, None)
-        names = self._of_call.get(unit.batch.call)
-        if names is not None:
-            names.discard(unit.name)
-            if not names:
-                del self._of_call[unit.batch.call]
+                self._server.cancel_jobs(self._batch, names)
 
     # -- homewards, in the collector's thread
 
@@ -154,11 +191,11 @@ class BoincBackend:
             try:
                 self._create_waiting()
                 finished = self._server.outcomes(self._batch, after=after, wait=POLL)
+                self._deliver(self._at_hand(finished))
+                self._create_waiting()
                 if finished:
-                    self._deliver(finished)
-                    self._create_waiting()
                     after = finished[-1].seq
-                    self._server.acknowledge(self._batch, after)
+                self._acknowledge(after)
                 self._tell_beginnings()
                 silent_since = None
             except (ServerNotRunning, ControlError) as error:
@@ -171,6 +208,26 @@ class BoincBackend:
                 if not self._closed.is_set():
                     self._break(f"{self.name}: collecting results failed: {error}", error)
                 return
+
+    def _at_hand(self, finished: Sequence[control.JobOutcome]) -> list[control.JobOutcome]:
+        """What can be handed on; of a named run the rest is kept until its tasks are asked for."""
+        if self._run is None:
+            return list(finished)
+        with self._claims:
+            claimed, self._claimed = self._claimed, []
+            known = {unit.name for unit in self._ledger.units()}
+            strange = [job for job in finished if job.name not in known and job.name not in self._given_up]
+            self._unclaimed.update((job.name, job) for job in strange)
+        return [*claimed, *(job for job in finished if job.name in known)]
+
+    def _acknowledge(self, after: int) -> None:
+        """Let the server forget what was handed on, and nothing that was not."""
+        with self._claims:
+            kept = [job.seq for job in (*self._unclaimed.values(), *self._claimed)]
+        upto = min([after, *(number - 1 for number in kept)])
+        if upto > self._acknowledged:
+            self._server.acknowledge(self._batch, upto)
+            self._acknowledged = upto
 
     def _break(self, reason: str, cause: BaseException | None = None) -> None:
         error = BrokenBackend(reason)
@@ -189,9 +246,10 @@ class BoincBackend:
     def _tell_beginnings(self) -> None:
         """Say which tasks have reached a host, where there are few enough of them to look at each."""
         now = time.monotonic()
-        with self._lock:
-            waiting = [unit for unit in self._units.values() if not unit.begun]
-        if not waiting or len(self._units) > MOST_LOOKED_AT or now < self._next_look:
+        if now < self._next_look:
+            return
+        waiting = [unit for unit in self._ledger.units() if not unit.begun]
+        if not waiting or len(waiting) > MOST_LOOKED_AT:
             return
         self._next_look = now + LOOK_EVERY
         placed = {job.name: job.hosts for job in self._server.job_states(self._batch) if job.hosts}
@@ -204,11 +262,7 @@ class BoincBackend:
     def _deliver(self, finished: Sequence[control.JobOutcome]) -> None:
         events: list[Event] = []
         for job in finished:
-            with self._lock:
-                unit = self._units.get(job.name)
-                if unit is not None:
-                    self._drop(unit)
-            if unit is not None:
+            for unit in self._ledger.take(job.name):
                 self._end(unit, job, events)
         if events:
             self._collector.deliver(events)
@@ -217,18 +271,19 @@ class BoincBackend:
         """Turn one finished workunit into the ends of its tasks."""
         attempts = tuple(_attempt(attempt) for attempt in job.attempts)
         packed = self._unpacked(unit, job)
-        for position, index in enumerate(unit.batch.indices):
+        for i, index in enumerate(unit.batch.indices):
             if index in unit.cancelled:
                 continue
             if packed is None:
                 outcome = Outcome(Ending.LOST, attempts=(*self._earlier(unit, index), *attempts))
             else:
+                position = i if unit.positions is None else unit.positions[i]
                 outcome = self._outcome(unit, packed[position], _host(job))
             if outcome.ending is Ending.LOST and packed is not None:
                 lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
                 tried = (*self._earlier(unit, index), lost)
                 if len(tried) < unit.batch.call.options.attempts:
-                    self._try_again(unit, position, tried)
+                    self._try_again(unit, i, tried)
                     events.append(AttemptLost(unit.batch.call, index, lost))
                     continue
                 outcome = Outcome(Ending.LOST, worker=outcome.worker, attempts=tried)
@@ -242,9 +297,7 @@ class BoincBackend:
         call, index = unit.batch.call, unit.batch.indices[position]
         again, job = self._packer.again(unit, position)
         self._attempts[call, index] = tried
-        with self._lock:
-            self._units[again.name] = again
-            self._of_call[call].add(again.name)
+        self._ledger.add([again])
         self._again.append((again, job))
 
     def _ended(self, unit: Unit, index: int, outcome: Outcome) -> Ended:
@@ -271,7 +324,7 @@ class BoincBackend:
             packed = envelope.unpack_outcomes(job.outputs[OUTCOMES])
         except codec.CodecError:
             return None
-        return packed if len(packed) == len(unit.batch) else None
+        return packed if len(packed) == unit.size else None
 
     def _outcome(self, unit: Unit, packed: bytes, worker: str) -> Outcome:
         try:
@@ -284,9 +337,7 @@ class BoincBackend:
 
     def explain(self, call: Call, index: int) -> str:
         """Why this task is not done."""
-        with self._lock:
-            units = [self._units[name] for name in self._of_call.get(call, ())]
-        unit = next((unit for unit in units if index in unit.batch.indices), None)
+        unit = self._ledger.holding(call, index)
         if unit is None:
             return f"{call.name} has ended or was cancelled"
         try:
@@ -297,8 +348,7 @@ class BoincBackend:
 
     def status(self) -> BackendStatus:
         """How many tasks wait, and how many computers are there."""
-        with self._lock:
-            waiting = sum(len(unit.batch) for unit in self._units.values())
+        waiting = sum(len(unit.batch) for unit in self._ledger.units())
         try:
             hosts = self._server.hosts()
         except BoincServerError as error:
@@ -307,19 +357,24 @@ class BoincBackend:
         return BackendStatus(workers=cores, queued=waiting, lines=(f"{len(hosts)} hosts with {cores} cores",))
 
     def close(self, *, detach: bool = False) -> None:
-        """Cancel what has not ended, on the volunteers' computers too, and free everything."""
+        """Free everything. What has not ended is cancelled, on the volunteers' computers too; a named run may go on."""
         if self._closed.is_set():
             return
+        unfinished = sorted({unit.name for unit in self._ledger.units()})
+        if unfinished and not (detach and self._run is not None):
+            self._forget(unfinished)
         self._closed.set()
-        with self._lock:
-            unfinished = bool(self._units)
-            self._units.clear()
-            self._of_call.clear()
-        if unfinished:
-            with contextlib.suppress(BoincServerError):  # without a server the lease ends them
-                self._server.cancel_jobs(self._batch)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
+
+
+def _name_on_server(run: RunHandle | None, project: str) -> str:
+    """What the run is called there: for a named one always the same, and nobody else's."""
+    if run is None:
+        return f"unnamed_{secrets.token_hex(8)}"
+    note = f"boinc run at {project}"
+    safe = re.sub(r"[^A-Za-z0-9.-]+", "-", run.name)[:40]
+    return run.note(note) or run.note(note, f"{safe}_{secrets.token_hex(4)}") or ""
 
 
 def _offer(server: control.Control, worker: Worker) -> None:

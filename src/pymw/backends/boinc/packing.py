@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.validator import name_for
 from pymw.backends.boinc.worker_app import Worker
-from pymw.backends.protocol import Batch, Call
+from pymw.backends.protocol import Batch, Call, RunHandle
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
 from pymw.files import named
@@ -57,18 +57,26 @@ class Unit:
     name: str
     batch: Batch
     code: Code
-    attempt: int = 1
+    lost: int = 0  # how often a worker was lost over its tasks before
+    positions: Sequence[int] | None = None  # where in the workunit its tasks are; None: the batch is all there is
+    size: int = 0  # tasks in the workunit, of other calls as well
     cancelled: set[int] = field(default_factory=set)  # indices of tasks that nobody waits for any more
     begun: bool = False  # whether a host has it
+
+    def __post_init__(self) -> None:
+        self.size = self.size or len(self.batch)
 
 
 class Packer:
     """Turns batches into jobs for the server, and remembers what it has sent already."""
 
-    def __init__(self, server: control.Control, worker: Worker, run: str, *, rehearse: bool) -> None:
+    def __init__(
+        self, server: control.Control, worker: Worker, name: str, run: RunHandle | None, *, rehearse: bool
+    ) -> None:
         self._server = server
         self._worker = worker
-        self._run = run
+        self._name = name  # of the run on the server
+        self._run = run  # None: an unnamed one
         self._rehearse = rehearse
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
@@ -79,23 +87,30 @@ class Packer:
         """The workunits of a batch; UnshippableError where something of it cannot travel."""
         if not len(batch):
             return
-        code = self._code(batch)
+        code = self.code(batch)
         options = batch.call.options
         size = batch.call.chunksize or 1
         if batch.call.chunksize is None and len(batch) > 1:
             cores = sum(host.ncpus for host in self._server.hosts())
             size = chunk_size(len(batch), seconds=options.est_seconds or code.seconds, cores=cores)
         for piece in cut(batch, size):
-            yield self._unit(piece, code, 1)
+            yield self._unit(piece, code)
 
     def again(self, unit: Unit, position: int) -> tuple[Unit, control.Job]:
         """A workunit for one task alone, whose worker was lost."""
-        return self._unit(unit.batch[position : position + 1], unit.code, unit.attempt + 1)
+        return self._unit(unit.batch[position : position + 1], unit.code, lost=unit.lost + 1)
 
-    def _unit(self, batch: Batch, code: Code, attempt: int) -> tuple[Unit, control.Job]:
-        serial = next(self._serials)
+    def _unit(self, batch: Batch, code: Code, *, lost: int = 0) -> tuple[Unit, control.Job]:
+        attempt = lost + 1
+        content: object = next(self._serials)
+        if self._run is not None and batch.keys is not None:
+            # The name follows from the tasks, and from how often they were placed before: creating it twice is once.
+            content = codec.digest(tuple(batch.keys))[:24]
+            attempt = 1 + max((placed.attempt for placed in self._run.placements(batch.keys).values()), default=0)
         rtol = tolerance(str(batch.call.options.agree))
-        unit = Unit(name_for(f"{APP}_{self._run}", serial, attempt, rtol), batch, code, attempt)
+        unit = Unit(name_for(f"{APP}_{self._name}", content, attempt, rtol), batch, code, lost)
+        if self._run is not None and batch.keys is not None:
+            self._run.place(unit.name, batch.keys, attempt)
         return unit, self._job(unit)
 
     def _job(self, unit: Unit) -> control.Job:
@@ -104,7 +119,7 @@ class Packer:
         items = tuple(self._item(batch, i) for i in range(len(batch)))
         job = envelope.Job(items, tuple(files), tuple(options.outputs))
         seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
-        left = options.attempts - unit.attempt + 1
+        left = options.attempts - unit.lost
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
         return control.Job(
             name=unit.name,
@@ -136,7 +151,7 @@ class Packer:
         seed = batch.call.options.seed
         if seed is None:
             return None
-        key = batch.keys[i] if batch.keys is not None else f"{self._run}/{batch.call.id}/{batch.indices[i]}"
+        key = batch.keys[i] if batch.keys is not None else f"{self._name}/{batch.call.id}/{batch.indices[i]}"
         root = "" if seed == "auto" else str(seed)
         return int.from_bytes(hashlib.sha256(f"{root}/{key}".encode()).digest()[:8], "little")
 
@@ -148,7 +163,7 @@ class Packer:
             self._uploads[key] = self._server.put_file(path)
         return self._uploads[key]
 
-    def _code(self, batch: Batch) -> Code:
+    def code(self, batch: Batch) -> Code:
         """The batch's function, packed, rehearsed and uploaded once."""
         function, options = _unwrapped(batch.call), batch.call.options
         modules = tuple(getattr(module, "__name__", str(module)) for module in options.modules)
@@ -164,7 +179,7 @@ class Packer:
         return code
 
     def _send(self, made: Bundle, batch: Batch, expires: float) -> Code:
-        signed = self._worker.key.sign(self._worker.project, self._run, {BUNDLE: made.digest}, int(expires))
+        signed = self._worker.key.sign(self._worker.project, self._name, {BUNDLE: made.digest}, int(expires))
         files = {BUNDLE: made.data, SIGNATURE: signed}
         seconds = None
         if self._rehearse:

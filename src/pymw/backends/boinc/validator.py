@@ -23,10 +23,10 @@ __all__ = ["OutcomeValidator", "Readable", "name_for"]
 _TOLERANCE = re.compile(r"_rtol([0-9.e+-]+)_[0-9]+_[0-9]+$")
 
 
-def name_for(run: str, serial: int, attempt: int, rtol: float | None) -> str:
+def name_for(run: str, content: object, attempt: int, rtol: float | None) -> str:
     """The name of a workunit whose results must agree within `rtol`; None: exactly."""
     tolerance = "" if rtol is None else f"_rtol{rtol:g}"
-    return f"{run}_{serial}{tolerance}_{attempt}"
+    return f"{run}_{content}{tolerance}_{attempt}"
 
 
 @dataclass(frozen=True)

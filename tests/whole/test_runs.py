@@ -1,0 +1,131 @@
+"""Named runs on BOINC: they outlive their master, and nothing is computed twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import errands
+from tests.served import Project, served
+
+import pymw
+from boincserver.testing import SimulatedVolunteer, wait_until
+from pymw import Master, envelope
+from pymw.outcome import Ending, Outcome
+from pymw.volunteer import OUTCOMES, TASKS
+
+LIMIT = 120.0
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+
+
+class Counting:
+    """Volunteers that count how often each call was computed."""
+
+    def __init__(self) -> None:
+        self.computed: list[int] = []
+
+    def __call__(self, job: Any) -> dict[str, bytes]:
+        packed = []
+        for item in envelope.unpack_job(job.inputs[TASKS]).items:
+            (number,), _ = envelope.unpack_call(item.arguments, ())
+            self.computed.append(number)
+            packed.append(envelope.pack_outcome(Outcome(Ending.RETURNED, value=2 * number)))
+        return {OUTCOMES: envelope.pack_outcomes(packed)}
+
+
+def queued(project: Project) -> int:
+    copies = project.control.status()["copies"]
+    return int(copies["unsent"]) + int(copies["in_progress"])
+
+
+def test_a_run_goes_on_without_its_master_and_is_collected_by_the_next(tmp_path: Path) -> None:
+    compute = Counting()
+    with served(tmp_path / "project") as project:
+        with contextlib.suppress(KeyboardInterrupt), Master(project.backend, run="doubles") as master:
+            master.map(errands.double, range(20), chunksize=4)
+            raise KeyboardInterrupt  # as Ctrl-C does
+        assert queued(project) == 5  # nothing was taken back
+        with SimulatedVolunteer(project.url, project.account(), compute=compute).start():
+            wait_until(lambda: queued(project) == 0, timeout=LIMIT, what="the volunteer to do it all")
+        for _ in range(2):  # from the server, then from the journal
+            with Master(project.backend, run="doubles") as master:
+                results = master.map(errands.double, range(20), chunksize=4, timeout=LIMIT)
+                assert list(results) == [2 * n for n in range(20)]
+    assert sorted(compute.computed) == list(range(20))
+
+
+def test_other_chunks_and_more_items_attach_to_what_is_under_way(tmp_path: Path) -> None:
+    compute = Counting()
+    with served(tmp_path / "project") as project:
+        with contextlib.suppress(KeyboardInterrupt), Master(project.backend, run="doubles") as master:
+            master.map(errands.double, range(10), chunksize=5)
+            raise KeyboardInterrupt
+        with SimulatedVolunteer(project.url, project.account(), compute=compute) as volunteer:
+            with Master(project.backend, run="doubles") as master:
+                singles = [master.submit(errands.double, n) for n in (7, 3)]
+                results = master.map(errands.double, [n for n in range(14) if n not in (7, 3)], timeout=LIMIT)
+                volunteer.start()
+                assert [future.result(LIMIT) for future in singles] == [14, 6]
+                assert list(results) == [2 * n for n in range(14) if n not in (7, 3)]
+    assert sorted(compute.computed) == list(range(14))
+
+
+def test_a_master_that_was_killed_loses_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from tests import errands\nfrom pymw import Master\nimport sys\n"
+        "with Master(sys.argv[1], run='killed') as master:\n"
+        "    for value in master.map(errands.double, range(30), chunksize=3):\n"
+        "        print(value, flush=True)\n"
+    )
+    compute = Counting()
+    root = str(Path(__file__).parents[2])
+    environment = {**os.environ, "PYTHONPATH": root}
+    with served(tmp_path / "project") as project:
+        command = [sys.executable, str(script), project.backend]
+        with SimulatedVolunteer(project.url, project.account(), compute=compute).start():
+            for _ in range(3):
+                child = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+                assert child.stdout is not None
+                child.stdout.readline()
+                os.kill(child.pid, signal.SIGKILL)
+                child.communicate()
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    assert [int(line) for line in done.stdout.split()] == [2 * n for n in range(30)]
+    assert sorted(compute.computed) == list(range(30))
+
+
+def test_failed_tasks_are_tried_again_by_the_next_run(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        stack.enter_context(SimulatedVolunteer(project.url, project.account()).start())
+        for attempt in range(2):
+            with Master(project.backend, run="fails") as master:
+                error = master.submit(errands.fail, "no").exception(LIMIT)
+                assert isinstance(error, ValueError), attempt
+        with Master(project.backend, run="fails", retry_failed=False) as master:
+            assert isinstance(master.submit(errands.fail, "no").exception(LIMIT), ValueError)
+        assert project.control.status()["jobs"]["total"] == 2
+
+
+def test_cancelled_work_of_a_run_is_taken_back(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, Master(project.backend, run="cancelled") as master:
+        future = master.submit(errands.double, 1)
+        assert future.cancel()
+        wait_until(lambda: queued(project) == 0, timeout=LIMIT, what="the server to drop it")
+
+
+def test_a_run_has_one_writer(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, Master(project.backend, run="held"):
+        with pytest.raises(pymw.RunBusy):
+            Master(project.backend, run="held")
