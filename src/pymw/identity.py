@@ -259,7 +259,8 @@ def _owner(module: str) -> tuple[str, str] | None:
     try:
         version = importlib.metadata.version(top)
     except importlib.metadata.PackageNotFoundError:
-        version = str(getattr(sys.modules.get(top), "__version__", "unknown"))
+        # Looked up without running a module's own __getattr__, which may warn or import.
+        version = str(vars(sys.modules[top]).get("__version__", "unknown")) if top in sys.modules else "unknown"
     return f"installed {top}", version
 
 

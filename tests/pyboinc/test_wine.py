@@ -84,7 +84,8 @@ def cached(slot: FakeClient) -> list[str]:
 def test_the_supervisor_on_windows(wine: Wine, runtime: tuple[Path, Path], tmp_path: Path) -> None:
     python = tmp_path / "python"
     with tarfile.open(runtime[1]) as archive:
-        archive.extractall(python, filter="data")
+        archive.extraction_filter = getattr(tarfile, "data_filter", lambda member, path: member)  # 3.11.4 and later
+        archive.extractall(python)
     done = wine(python / "python.exe", HERE / "windows_checks.py", f"Z:{tmp_path / 'slots'}", cwd=tmp_path)
     checks = [
         line.split("(")[0][4:]
