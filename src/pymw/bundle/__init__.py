@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from typing import Any
 
-from pymw.bundle.cargo import Bundle, Cargo
+from pymw.bundle.cargo import Cargo
+from pymw.bundle.pack import Bundle
 
 __all__ = ["Bundle", "bundle"]
 

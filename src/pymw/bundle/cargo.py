@@ -1,4 +1,4 @@
-"""Gather what a function reaches, name by name, and pack it."""
+"""Gather what a function reaches, name by name."""
 
 from __future__ import annotations
 
@@ -6,84 +6,28 @@ import ast
 import builtins
 import enum
 import functools
-import hashlib
 import inspect
-import io
-import json
 import logging
 import re
 import sys
-import zipfile
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import Any
 
 from pymw import codec
 from pymw.bundle.names import global_names, importable, origin, read, without_annotations
+from pymw.bundle.pack import Bundle, Made, Unit, pack
 from pymw.bundle.refusal import describe, refusal
 from pymw.bundle.source import Source
 from pymw.bundle.witness import Cell, Witness, stamp
 from pymw.errors import UnshippableError
 
-__all__ = ["Bundle", "Cargo"]
+__all__ = ["Cargo"]
 
-FORMAT = 1
 PROVIDED = {"pymw", "pyboinc"}  # what the worker brings along
 _INSTALLED = {"site-packages", "dist-packages"}
 _PLAIN = {type(None), bool, int, float, complex, str, bytes, tuple, list, set, frozenset, dict}
 FACTORY = "__pymw_factory__"
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip file can hold
-
-
-@dataclass(frozen=True, slots=True)
-class Bundle:
-    """Shippable code: `data` is a zip file, `digest` its SHA-256, `entry` the function as `module:qualname`.
-
-    `modules` are the modules whose classes results may hold, `requires` the installed ones that the code imports.
-    """
-
-    digest: str
-    data: bytes = field(repr=False)
-    entry: str
-    modules: tuple[str, ...]
-    requires: tuple[str, ...]
-    witness: Witness = field(repr=False, compare=False)
-
-    def is_current(self) -> bool:
-        """Whether packing the function again would give the same: nothing that it reads was changed since."""
-        return self.witness.holds()
-
-
-@dataclass
-class Unit:
-    """One source file, of which only some lines are shipped, each where it stood."""
-
-    name: str
-    lines: dict[int, str] = field(default_factory=dict)
-
-    def keep(self, first: int, text: str) -> None:
-        for number, line in enumerate(text.split("\n"), first):
-            before = self.lines.get(number, "")
-            if not before.strip() or before == line:
-                self.lines[number] = line
-            elif line.strip():
-                self.lines[number] = f"{before}; {line.lstrip()}"
-
-    def text(self) -> str:
-        last = max(self.lines, default=0)
-        return "".join(self.lines.get(number, "") + "\n" for number in range(1, last + 1))
-
-
-@dataclass(frozen=True)
-class Made:
-    """A function that is made anew from its code: `result` in `unit`, called with `cells` where it closes over any."""
-
-    name: str  # in __main__
-    unit: Unit
-    result: str
-    home: str  # the module whose globals it sees
-    cells: dict[str, str] | None  # variable -> expression; None: not a factory
 
 
 class Cargo:
@@ -494,40 +438,15 @@ class Cargo:
 
     def pack(self, entry: str) -> Bundle:
         """The bundle of all that was shipped."""
-        members: dict[str, bytes] = {path: text.encode() for path, text in self.files.items()}
-        units: list[dict[str, Any]] = []
-
-        def add(name: str, text: str) -> None:
-            path = f"main/{len(units)}.py"
-            members[path] = text.encode()
-            units.append({"path": path, "name": name})
-
-        if self.prelude:
-            add("<prelude>", "\n".join(self.prelude) + "\n")
-        for unit in self.units.values():
-            add(unit.name, unit.text())
-        for made in self.made:
-            add(made.unit.name, made.unit.text())
-            units[-1] |= {"made": made.name, "result": made.result, "home": made.home, "cells": made.cells}
-        if self.postlude:
-            add("<postlude>", "\n".join(self.postlude) + "\n")
-        for number, (_, data) in enumerate(self.witness.values):
-            members[f"values/{number}"] = data
-        manifest = {
-            "format": FORMAT,
-            "entry": entry,
-            "units": units,
-            "modules": sorted(self.own),
-            "requires": sorted(self.requires),
-        }
-        members["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
-        zipped = _zip(members)
-        return Bundle(
-            digest=hashlib.sha256(zipped).hexdigest(),
-            data=zipped,
-            entry=entry,
-            modules=("__main__", *sorted(self.own)),
-            requires=tuple(sorted(self.requires)),
+        return pack(
+            entry,
+            prelude=self.prelude,
+            units=self.units.values(),
+            made=self.made,
+            postlude=self.postlude,
+            files=self.files,
+            own=self.own,
+            requires=self.requires,
             witness=self.witness,
         )
 
@@ -543,15 +462,3 @@ def _depth(thing: Any) -> int:
     while hasattr(thing, "__wrapped__"):
         thing, depth = thing.__wrapped__, depth + 1
     return depth
-
-
-def _zip(members: dict[str, bytes]) -> bytes:
-    """A zip file whose bytes depend on the members alone: stored, sorted, dated 1980."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(members):
-            info = zipfile.ZipInfo(path, _EPOCH)
-            info.create_system = 3
-            info.external_attr = 0o644 << 16
-            archive.writestr(info, members[path])
-    return file.getvalue()
