@@ -173,8 +173,8 @@ def check_result(job: Job, result: Result) -> list[Record]:
     digests = {side: Submission.of(job[side]["name"], job[side]["files"]).digest for side in "ab"}
     for number, (match, record) in enumerate(zip(job["matches"], records, strict=True)):
         red, blue = ("a", "b") if match["a_is_red"] else ("b", "a")
-        asked = (match["layout"], match["seed"].hex(), job["length"], digests[red], digests[blue])
-        if asked != (record.layout, record.seed, record.length, record.red, record.blue):
+        asked = (match["layout"], match["name"], match["seed"].hex(), job["length"], digests[red], digests[blue])
+        if asked != (record.layout, record.layout_name, record.seed, record.length, record.red, record.blue):
             raise Forged(f"match {number + 1} is not the one that was asked for")
         verify(record)
     sides = [match["a_is_red"] for match in job["matches"]]

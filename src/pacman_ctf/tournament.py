@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import os
@@ -133,17 +134,18 @@ class Tournament:
     def _trusted(self, digest: str, job: Job, result: Result) -> Result:
         """The result, or what this machine makes of the job where a stranger's word is not enough.
 
-        Moves prove a score, but not that a team was too slow; and some results are played again so that nobody knows
-        which ones may be invented.
+        Moves prove a score, but not that a team was too slow, crashed or did anything else that ended its match; and
+        some results are played again so that nobody knows which ones may be invented.
         """
         if self.spot is None:
             return result
         records = check_result(job, result)
+        unproved = any(record.code != "score" for record in records)
         drawn = int.from_bytes(seeds.derive(self.secret, "spot", digest)[:8], "big") / 2**64
-        if drawn >= self.spot and not any(record.code == "timeout" for record in records):
+        if drawn >= self.spot and not unproved:
             return result
         again = play_job(job)
-        if not agree(result, again) and not any(record.code == "timeout" for record in records):
+        if not unproved and not agree(result, again):
             raise Forged("played again here, the same job went another way")
         return again
 
@@ -253,5 +255,6 @@ def _entries(folder: Path) -> Iterable[Path]:
 
 
 def _plain(name: str) -> str:
-    """A team's name as a file name; the digest of a job, not this, tells jobs apart."""
-    return "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in name).lstrip(".") or "_"
+    """A team's name as a file name, another one for each name: no two teams share a folder."""
+    plain = "".join(letter if letter.isalnum() or letter in "_." else "_" for letter in name).lstrip(".") or "_"
+    return plain if plain == name else f"{plain}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
