@@ -18,6 +18,8 @@ from sqlalchemy import Engine, Table, bindparam, event
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from boincserver.errors import ConfigError
+
 __all__ = ["Database", "Row", "Session", "insert_into", "select_where", "sqlite_url", "update_where"]
 
 Parameters = Mapping[str, Any]
@@ -177,9 +179,14 @@ class Database:
 
 
 def _engine(url: str) -> Engine:
-    parsed = sqlalchemy.make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    try:
+        if sqlalchemy.make_url(url).get_backend_name() != "sqlite":
+            return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+    except (sqlalchemy.exc.ArgumentError, ModuleNotFoundError) as error:
+        raise ConfigError(
+            f"the database {url!r} cannot be used: {error} (for MariaDB and MySQL install 'pymw-grid[mysql]' and say "
+            "mysql+pymysql://USER:PASSWORD@HOST/NAME)"
+        ) from error
     # isolation_level None leaves BEGIN and COMMIT to us; sessions move between threads, one at a time.
     engine = sqlalchemy.create_engine(
         url, connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30}

@@ -91,6 +91,9 @@ def test_bad_names_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert cli.main([*create, "--name", "a<b"]) == 1
     assert "free of < > &" in capsys.readouterr().err
     assert not directory.exists()
+    assert cli.main([*create, "--database", "bogus://x"]) == 1
+    assert "the database 'bogus://x' cannot be used" in capsys.readouterr().err
+    assert not directory.exists()
     assert cli.main(create) == 0
     settings = directory / "project.toml"
     settings.write_text(settings.read_text().replace("max_per_request = 10", 'max_per_request = "ten"'))
