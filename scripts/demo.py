@@ -48,28 +48,15 @@ def main() -> int:
             say("For the real thing install the BOINC client: sudo apt install boinc-client")
         for name in VOLUNTEERS:
             key = server.control.create_account(f"{name}@example.org", name)
-            stack.enter_context(volunteer(name, url, key, stock=stock))
+            if stock:
+                stack.enter_context(StockClient(name=name)).attach(url, key)
+            else:
+                stack.enter_context(SimulatedVolunteer(url, key, name=name).start())
         say(f"$ python examples/monte_pi.py --backend boinc:{project}")
         done = run_example(project)
         tell_hosts(server.control.hosts())
     say(f"Everything was stopped and removed again. {time.perf_counter() - started:.0f} s in all.")
     return done
-
-
-def volunteer(name: str, url: str, key: str, *, stock: bool) -> Any:
-    """A context manager: a computer that works for the project."""
-    if not stock:
-        return SimulatedVolunteer(url, key, name=name).start()
-    client = StockClient(name=name)
-    (client.directory / account_file(url)).write_text(
-        f"<account>\n<master_url>{url}</master_url>\n<authenticator>{key}</authenticator>\n</account>\n"
-    )
-    return client
-
-
-def account_file(url: str) -> str:
-    """Where the stock client looks for a project that it is attached to."""
-    return f"account_{url.removeprefix('http://').rstrip('/').replace('/', '_').replace(':', '_')}.xml"
 
 
 def run_example(project: Path) -> int:
