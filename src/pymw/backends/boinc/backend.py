@@ -93,6 +93,7 @@ class BoincBackend:
         self._unclaimed: dict[str, control.JobOutcome] = {}
         self._claimed: list[control.JobOutcome] = []
         self._given_up: set[str] = set()
+        self._alive = set() if setup.run is None else self._left_by_earlier_processes()
         self._acknowledged = 0
         self._claims = threading.Lock()
 
@@ -144,11 +145,10 @@ class BoincBackend:
         placed = self._run.placements(batch.keys) if self._run is not None and batch.keys is not None else {}
         if not placed or self._run is None or batch.keys is None:
             return batch
-        alive = self._alive()
         parts: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)
         rest = []
         for i, key in enumerate(batch.keys):
-            if key in placed and placed[key].unit in alive:
+            if key in placed and placed[key].unit in self._alive:
                 parts[placed[key].unit].append((i, placed[key].position))
             else:
                 rest.append(i)
@@ -164,13 +164,14 @@ class BoincBackend:
             attached.append(unit)
         return batch.pick(rest)
 
-    def _alive(self) -> set[str]:
-        """Workunits on the server whose outcome is still to come, or has come and was not handed on."""
-        alive = {job.name for job in self._server.job_states(self._batch) if job.state != "over"}
+    def _left_by_earlier_processes(self) -> set[str]:
+        """Workunits of the run whose outcome is still to come, or has come and was not handed on."""
         after = 0
-        while finished := self._server.outcomes(self._batch, after=after):
-            alive.update(job.name for job in finished)
-            after = finished[-1].seq
+        with _as_backend_error():
+            alive = {job.name for job in self._server.job_states(self._batch) if job.state != "over"}
+            while finished := self._server.outcomes(self._batch, after=after):
+                alive.update(job.name for job in finished)
+                after = finished[-1].seq
         return alive
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
@@ -179,6 +180,7 @@ class BoincBackend:
 
     def _forget(self, names: Sequence[str]) -> None:
         self._given_up.update(names if self._run is not None else ())
+        self._alive.difference_update(names)
         if names and not self._closed.is_set():
             with contextlib.suppress(BoincServerError):  # without a server the lease ends them
                 self._server.cancel_jobs(self._batch, names)
@@ -262,6 +264,7 @@ class BoincBackend:
     def _deliver(self, finished: Sequence[control.JobOutcome]) -> None:
         events: list[Event] = []
         for job in finished:
+            self._alive.discard(job.name)
             for unit in self._ledger.take(job.name):
                 self._end(unit, job, events)
         if events:
