@@ -80,9 +80,7 @@ def dask_cluster(folder: Path) -> Iterator[str]:
     with contextlib.ExitStack() as stack:
         for i, command in enumerate(commands):
             log = stack.enter_context((folder / f"{i}.log").open("w"))
-            process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)
-            stack.callback(process.wait, 30)
-            stack.callback(process.terminate)
+            stack.callback(_stop, subprocess.Popen(command, stdout=log, stderr=log, cwd=folder))
         deadline = time.monotonic() + 60
         while not found.exists() or not found.read_text().strip():
             assert time.monotonic() < deadline, "the Dask scheduler did not start"
@@ -91,6 +89,16 @@ def dask_cluster(folder: Path) -> Iterator[str]:
         with importlib.import_module("distributed").Client(address, set_as_default=False) as client:
             client.wait_for_workers(2, timeout=60)
         yield address
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """End it for certain: a Dask worker waits half a minute for a task of its that nobody can kill."""
+    process.terminate()
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def test_mpi(tmp_path: Path) -> None:
