@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import re
 import secrets
-import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -25,10 +24,9 @@ from boincserver.states import Outcome as ServerOutcome
 from boincserver.states import ValidateState
 from pymw import codec, envelope
 from pymw.agree import tolerance
-from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.ledger import Ledger
 from pymw.backends.boinc.packing import APP, Packer, Unit
-from pymw.backends.boinc.worker_app import PLATFORMS, Worker, worker_program
+from pymw.backends.boinc.place import Place, local_place
 from pymw.backends.protocol import (
     AttemptLost,
     BackendStatus,
@@ -43,7 +41,7 @@ from pymw.backends.protocol import (
 )
 from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
-from pymw.volunteer import OUTCOMES, TRUSTED
+from pymw.volunteer import OUTCOMES
 
 __all__ = ["BoincBackend"]
 
@@ -71,8 +69,8 @@ class BoincBackend:
         max_result_bytes=codec.DEFAULT_LIMITS.size,
     )
 
-    def __init__(self, directory: Path, setup: Setup) -> None:
-        self.name = f"boinc:{directory}"
+    def __init__(self, place: Place, setup: Setup) -> None:
+        self.name = place.name
         self._collector = setup.collector
         self._run = setup.run
         self._ledger = Ledger()
@@ -82,13 +80,11 @@ class BoincBackend:
         self._next_look = 0.0
         self._thread: threading.Thread | None = None
         self._closed = threading.Event()
+        self._server = place.project
+        name = _name_on_server(setup.run, place.worker.project)
         with _as_backend_error():
-            self._server = control.connect(directory)
-            worker = Worker(self._server.info().url, SigningKey.of(directory), worker_program())
-            _offer(self._server, worker)
-            name = _name_on_server(setup.run, worker.project)
             self._batch = self._server.create_batch(APP, name, lease=LEASE if setup.run is None else None).id
-        self._packer = Packer(self._server, worker, name, setup.run, rehearse=setup.rehearse)
+        self._packer = Packer(self._server, place.worker, name, setup.run, rehearse=setup.rehearse)
         # Of a named run: outcomes of workunits that an earlier process made, until somebody asks for their tasks.
         self._unclaimed: dict[str, control.JobOutcome] = {}
         self._claimed: list[control.JobOutcome] = []
@@ -105,7 +101,9 @@ class BoincBackend:
         for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
             if getattr(setup, name) is not None:
                 raise UnsupportedOption(name, f"boinc:{address}", "volunteers come and go, and start each job afresh")
-        return cls(Path(address).expanduser(), setup)
+        with _as_backend_error():
+            place = local_place(Path(address).expanduser())
+        return cls(place, setup)
 
     # -- outwards
 
@@ -378,18 +376,6 @@ def _name_on_server(run: RunHandle | None, project: str) -> str:
     note = f"boinc run at {project}"
     safe = re.sub(r"[^A-Za-z0-9.-]+", "-", run.name)[:40]
     return run.note(note) or run.note(note, f"{safe}_{secrets.token_hex(4)}") or ""
-
-
-def _offer(server: control.Control, worker: Worker) -> None:
-    """Have the project offer our worker program to volunteers; the same program is registered once."""
-    server.ensure_app(APP, validator="pymw", user_friendly_name="PyMW tasks")
-    with tempfile.TemporaryDirectory(prefix="pymw-worker-") as folder:
-        program, trusted = Path(folder) / "pymw_worker.pyz", Path(folder) / TRUSTED
-        program.write_bytes(worker.program)
-        trusted.write_bytes(worker.trusted)
-        files = [control.AppFile(program, program.name, main_program=True), control.AppFile(trusted, TRUSTED)]
-        for platform in PLATFORMS:
-            server.ensure_app_version(APP, platform, None, files)
 
 
 def _refuse_what_is_missing(batch: Batch, backend: str) -> None:

@@ -16,6 +16,7 @@ from boincserver import control
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.chunks import chunk_size, cut
+from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.validator import name_for
 from pymw.backends.boinc.worker_app import Worker
@@ -70,9 +71,7 @@ class Unit:
 class Packer:
     """Turns batches into jobs for the server, and remembers what it has sent already."""
 
-    def __init__(
-        self, server: control.Control, worker: Worker, name: str, run: RunHandle | None, *, rehearse: bool
-    ) -> None:
+    def __init__(self, server: Project, worker: Worker, name: str, run: RunHandle | None, *, rehearse: bool) -> None:
         self._server = server
         self._worker = worker
         self._name = name  # of the run on the server
