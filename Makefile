@@ -27,7 +27,7 @@ check: $(VENV)/.dev  ## format, lint, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
-bench: $(VENV)/.dev  ## speed, as ratios measured side by side
+bench: $(VENV)/.bench  ## speed, as ratios measured side by side; ARGS=local beside other libraries
 	@scripts/system-packages boinc-client
 	@$(BIN)/python -m bench $(ARGS)
 
