@@ -56,13 +56,12 @@ class Shipment:
 
 def pack(value: Any, root: str = "") -> bytes:
     """Pickled; UnshippableError says which part cannot be sent."""
-    import cloudpickle  # type: ignore[import-untyped]
+    from pymw.pickling import dumps
 
     try:
-        data: bytes = cloudpickle.dumps(value, protocol=5)
+        return dumps(value)
     except Exception as error:
         raise UnshippableError(culprit(value, root) or f"{root or value!r} cannot be sent: {error}") from error
-    return data
 
 
 def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
@@ -103,7 +102,7 @@ _registering = threading.RLock()
 @contextlib.contextmanager
 def own_modules_by_value() -> Iterator[None]:
     """While this lasts, what is defined in modules of the user's own is pickled as it is, not as a name."""
-    import cloudpickle
+    import cloudpickle  # type: ignore[import-untyped]
 
     from pymw.identity import is_the_users
 
@@ -198,11 +197,11 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
 
 def culprit(value: Any, root: str) -> str | None:
     """The path to the innermost part of `value` that cannot be pickled, and what it is; None if all can."""
-    import cloudpickle
+    from pymw.pickling import dumps
 
     def fails(thing: Any) -> bool:
         try:
-            cloudpickle.dumps(thing, protocol=5)
+            dumps(thing)
         except Exception:
             return True
         return False

@@ -200,7 +200,8 @@ class Failures(Backed):
         future = master.submit(fail, 7)
         with pytest.raises(ValueError, match="no 7") as caught:
             future.result(self.limit)
-        assert 'raise ValueError(f"no {x}")' in str(caught.value.__cause__)
+        told = str(caught.value.__cause__)
+        assert 'raise ValueError(f"no {x}")' in told, told
         assert future.state is TaskState.FAILED
         assert "ValueError: no 7" in future.explain()
 

@@ -317,6 +317,16 @@ assert isinstance(master.submit(Mine, 2).result(), Mine)
     assert all(map(gone, worker_pids(tmp_path)))
 
 
+def test_a_script_sees_which_of_its_lines_raised(tmp_path: Path) -> None:
+    body = """
+with Master("local", max_workers=1) as master:
+    print(master.submit(lambda: [][7]).exception().__cause__)
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    assert f'File "{tmp_path / "script.py"}", line ' in out, out + err
+    assert "[][7]" in out
+
+
 def test_the_interpreter_waits_for_what_was_submitted(tmp_path: Path) -> None:
     body = 'Master("local", max_workers=1).submit(lambda: (time.sleep(0.3), print("apple", flush=True)))'
     out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)

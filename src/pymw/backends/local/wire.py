@@ -97,9 +97,9 @@ def dumps(value: Any, area: Area | None = None) -> Packed:
 
 def by_value(value: Any, area: Area | None = None) -> Packed:
     """Pickled with what the master's `__main__` defines by value."""
-    import cloudpickle  # type: ignore[import-untyped]  # a worker that only sees plain values never pays for it
+    from pymw.pickling import ByValue  # a worker that only sees plain values never pays for it
 
-    return _spooled(cloudpickle.Pickler, value, area)
+    return _spooled(ByValue, value, area)
 
 
 def _spooled(pickler: Any, value: Any, area: Area | None) -> Packed:
