@@ -56,6 +56,7 @@ class Config:
     url: str = _setting("", "the project's URL; for ever, since clients know the project by it")
     listen: str = _setting("", "address:port to listen on")
     database: str = _setting("", "SQLAlchemy URL; empty: database.sqlite3 in this folder")
+    processes: int = _setting(1, "how many processes serve the project; more than one needs MariaDB or MySQL")
     proxies: int = _setting(0, "how many trusted proxies stand in front and add X-Forwarded-For")
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)

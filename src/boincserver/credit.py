@@ -6,7 +6,7 @@ One unit of credit is a two-hundredth of a day's work of a machine of 10⁹ oper
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,7 @@ from boincserver.lifecycle import Result, Verdict, Workunit
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
 
-__all__ = ["Account", "amount", "earned", "grant"]
+__all__ = ["Account", "Grant", "amount", "earned", "grant"]
 
 _PER_OPERATION: Final = 200 / 86400e9
 _HALF_LIFE: Final = 7 * 86400.0
@@ -68,17 +68,32 @@ def recent_average(average: float, updated: float, credit: float, now: float, si
     return average * weight + (1 - weight) * credit / (passed / _DAY)
 
 
-def grant(db: Session, hostid: int, userid: int, credit: float, now: float, since: float) -> None:
-    """Add credit to a host and its user."""
-    for table, number in ((host_table, hostid), (user_table, userid)):
-        _add(db, table, number, credit, now, since)
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Credit for one result; `since` is when it was sent."""
+
+    hostid: int
+    userid: int
+    amount: float
+    since: int
+
+
+def grant(db: Session, grants: Iterable[Grant], now: float) -> None:
+    """Add credit to hosts and their users, to each once and in order, so that processes do not lock rows crosswise."""
+    sums: dict[tuple[int, int], tuple[float, int]] = {}
+    for one in grants:
+        for key in ((0, one.hostid), (1, one.userid)):
+            total, since = sums.get(key, (0.0, one.since))
+            sums[key] = total + one.amount, min(since, one.since)
+    for (of_user, number), (total, since) in sorted(sums.items()):
+        _add(db, user_table if of_user else host_table, number, total, now, since)
 
 
 _COLUMNS: Final = ("total_credit", "expavg_credit", "expavg_time")
 
 
 def _add(db: Session, table: Table, number: int, credit: float, now: float, since: float) -> None:
-    row = db.get(table, _COLUMNS, id=number)
+    row = db.locked(table, _COLUMNS, id=number)
     if row is None:
         return
     account = Account(*row).plus(credit, now, since)

@@ -7,8 +7,10 @@ are numbers and text only, so nothing is lost by that.
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -20,12 +22,21 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from boincserver.errors import ConfigError
 
-__all__ = ["Database", "Row", "Session", "insert_into", "select_where", "sqlite_url", "update_where"]
+__all__ = ["Database", "Row", "Session", "insert_into", "select_locked", "select_where", "sqlite_url", "update_where"]
+
+log = logging.getLogger(__name__)
 
 Parameters = Mapping[str, Any]
 Row = tuple[Any, ...]
 
 _CACHE_KB: Final = 65536
+_LOCK_WAIT: Final = 20
+"""Seconds that a statement waits for another process's transaction."""
+_AWAY: Final = frozenset({0, 1040, 1053, 1077, 1079, 1080, 1927, 2002, 2003, 2006, 2013, 2014, 2045, 2055})
+_LOST_RACE: Final = frozenset({1020, 1205, 1213})
+_DUPLICATE: Final = 1062
+_NAMES: Final = 250
+"""Rows whose ids are asked for in one statement."""
 
 
 @lru_cache(maxsize=512)
@@ -52,6 +63,25 @@ def select_where(table: Table, columns: tuple[str, ...], conditions: tuple[str, 
     return statement.order_by(next(iter(table.primary_key.columns)))
 
 
+@lru_cache(maxsize=512)
+def select_locked(table: Table, columns: tuple[str, ...], conditions: tuple[str, ...]) -> ClauseElement:
+    """The same, locking the rows; SQLite, whose writer is alone, has no word for that and needs none."""
+    statement: Any = select_where(table, columns, conditions)
+    locked: ClauseElement = statement.with_for_update()
+    return locked
+
+
+@lru_cache(maxsize=16)
+def _last_id(table: Table) -> ClauseElement:
+    return sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(table.c.id), 0))
+
+
+@lru_cache(maxsize=16)
+def _ids_of(table: Table) -> ClauseElement:
+    names: list[Any] = [bindparam(f"name_{n}") for n in range(_NAMES)]
+    return sqlalchemy.select(table.c.name, table.c.id).where(table.c.name.in_(names))
+
+
 class _Prepared:
     """A statement as the driver wants it: text, and how to order the parameters."""
 
@@ -71,37 +101,61 @@ class _Prepared:
 
 
 class Session:
-    """One driver connection, used by one thread at a time."""
+    """One driver connection, used by one thread at a time.
 
-    def __init__(self, connection: Any, dialect: sqlalchemy.Dialect, prepared: dict[int, _Prepared]) -> None:
-        self.connection = connection
-        self._dialect = dialect
-        self._prepared = prepared
-        self._cursor = connection.cursor()
+    `lasting`: for single statements; it connects anew when the database server was away.
+    """
+
+    def __init__(self, connect: Callable[[], Any], database: Database, *, lasting: bool) -> None:
+        self._connect = connect
+        self._database = database
+        self._lasting = lasting
+        self._prepared = database.prepared
+        self.is_sqlite = database.is_sqlite
+        self.connection = connect()
+        self._cursor = self.connection.cursor()
 
     def _prepare(self, statement: ClauseElement) -> _Prepared:
         found = self._prepared.get(id(statement))
         if found is None:
-            found = self._prepared[id(statement)] = _Prepared(statement, self._dialect)
+            found = self._prepared[id(statement)] = _Prepared(statement, self._database.engine.dialect)
         return found
+
+    def _execute(self, text: str, arguments: Any = ()) -> Any:
+        try:
+            self._cursor.execute(text, arguments)
+        except Exception as error:
+            if not self._lasting or not self._database.is_away(error):
+                raise
+            self.reconnect()
+            self._cursor.execute(text, arguments)
+        return self._cursor
+
+    def reconnect(self) -> None:
+        """Take a new connection in the place of one that broke."""
+        try:
+            self.connection.close()
+        except Exception:
+            log.debug("a broken connection does not even close", exc_info=True)
+        self.connection = self._connect()
+        self._cursor = self.connection.cursor()
 
     def script(self, text: str) -> None:
         """Run a literal statement such as COMMIT."""
-        self._cursor.execute(text)
+        self._execute(text)
 
     def all(self, statement: ClauseElement, **params: Any) -> Sequence[Row]:
         """Every row."""
         prepared = self._prepare(statement)
-        self._cursor.execute(prepared.text, prepared.arguments(params))
-        return self._cursor.fetchall()  # type: ignore[no-any-return]
+        return self._execute(prepared.text, prepared.arguments(params)).fetchall()  # type: ignore[no-any-return]
 
     def first(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None."""
         prepared = self._prepare(statement)
-        self._cursor.execute(prepared.text, prepared.arguments(params))
-        row: Row | None = self._cursor.fetchone()
+        cursor = self._execute(prepared.text, prepared.arguments(params))
+        row: Row | None = cursor.fetchone()
         # An unfinished SELECT keeps its snapshot and stands in the way of checkpoints.
-        self._cursor.fetchall()
+        cursor.fetchall()
         return row
 
     def value(self, statement: ClauseElement, **params: Any) -> Any:
@@ -112,8 +166,7 @@ class Session:
     def run(self, statement: ClauseElement, **params: Any) -> int:
         """Change rows; returns how many."""
         prepared = self._prepare(statement)
-        self._cursor.execute(prepared.text, prepared.arguments(params))
-        return int(self._cursor.rowcount)
+        return int(self._execute(prepared.text, prepared.arguments(params)).rowcount)
 
     def many(self, statement: ClauseElement, rows: Iterable[Parameters]) -> None:
         """The same change with many sets of parameters."""
@@ -123,12 +176,35 @@ class Session:
     def insert(self, table: Table, **values: Any) -> int:
         """Insert one row; returns its new id."""
         prepared = self._prepare(insert_into(table, *values))
-        self._cursor.execute(prepared.text, prepared.arguments(values))
-        return int(self._cursor.lastrowid)
+        return int(self._execute(prepared.text, prepared.arguments(values)).lastrowid)
+
+    def insert_named(self, table: Table, rows: Sequence[Parameters]) -> list[int]:
+        """Insert rows that have unique names; returns their ids in the same order."""
+        if not rows:
+            return []
+        if self.is_sqlite:
+            # Nobody else writes within this transaction, so the next numbers are known.
+            first = int(self.value(_last_id(table))) + 1
+            ids = list(range(first, first + len(rows)))
+            self.many(
+                insert_into(table, "id", *rows[0]), [{"id": id_, **row} for id_, row in zip(ids, rows, strict=True)]
+            )
+            return ids
+        self.many(insert_into(table, *rows[0]), rows)
+        found: dict[str, int] = {}
+        for start in range(0, len(rows), _NAMES):
+            names = [row["name"] for row in rows[start : start + _NAMES]]
+            names += names[:1] * (_NAMES - len(names))
+            found.update(self.all(_ids_of(table), **{f"name_{n}": name for n, name in enumerate(names)}))
+        return [found[row["name"]] for row in rows]
 
     def get(self, table: Table, columns: tuple[str, ...], **equal: Any) -> Row | None:
         """These columns of the first row in which the named columns have these values."""
         return self.first(select_where(table, columns, tuple(equal)), **equal)
+
+    def locked(self, table: Table, columns: tuple[str, ...], **equal: Any) -> Row | None:
+        """The same, of a row that nobody else changes until this transaction ends."""
+        return self.first(select_locked(table, columns, tuple(equal)), **equal)
 
     def close(self) -> None:
         """Give the connection up."""
@@ -141,7 +217,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self.url = url
         self.engine = _engine(url)
-        self._prepared: dict[int, _Prepared] = {}
+        self.prepared: dict[int, _Prepared] = {}
         self._local = threading.local()
         self._sessions: list[Session] = []
         self._lock = threading.Lock()
@@ -151,23 +227,41 @@ class Database:
         """True for SQLite, which has one writer at a time."""
         return self.engine.dialect.name == "sqlite"
 
-    def session(self) -> Session:
+    def session(self, *, lasting: bool = False) -> Session:
         """A new session, closed with the database."""
+        session = Session(self._connection, self, lasting=lasting)
+        with self._lock:
+            self._sessions.append(session)
+        return session
+
+    def _connection(self) -> Any:
         raw = self.engine.raw_connection()
         connection = raw.driver_connection
         raw.detach()
         assert connection is not None
-        session = Session(connection, self.engine.dialect, self._prepared)
-        with self._lock:
-            self._sessions.append(session)
-        return session
+        return connection
 
     def reader(self) -> Session:
         """This thread's own session for reading; it sees what is committed."""
         found: Session | None = getattr(self._local, "session", None)
         if found is None:
-            found = self._local.session = self.session()
+            found = self._local.session = self.session(lasting=True)
         return found
+
+    def is_away(self, error: BaseException) -> bool:
+        """True if the error says that the database cannot be reached, or cannot be written just now."""
+        cause = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+        if isinstance(cause, sqlite3.OperationalError):
+            return getattr(cause, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return not self.is_sqlite and _code(cause) in _AWAY
+
+    def lost_race(self, error: BaseException) -> bool:
+        """True if another process was quicker, and the whole transaction is undone because of that."""
+        return not self.is_sqlite and _code(error) in _LOST_RACE
+
+    def is_duplicate(self, error: BaseException) -> bool:
+        """True if a row with this key exists: another process made it in the meantime."""
+        return not self.is_sqlite and _code(error) == _DUPLICATE
 
     def close(self) -> None:
         """Close every session; none may be in use."""
@@ -178,10 +272,18 @@ class Database:
         self.engine.dispose()
 
 
+def _code(error: BaseException | None) -> int | None:
+    """The number that MariaDB or its driver gives an error."""
+    arguments = getattr(error, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
+
+
 def _engine(url: str) -> Engine:
     try:
         if sqlalchemy.make_url(url).get_backend_name() != "sqlite":
-            return sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+            engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+            event.listen(engine, "connect", _server_settings)
+            return engine
     except (sqlalchemy.exc.ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
             f"the database {url!r} cannot be used: {error} (for MariaDB and MySQL install 'pymw-grid[mysql]' and say "
@@ -198,6 +300,14 @@ def _engine(url: str) -> Engine:
 def _sqlite_settings(connection: Any, _record: object) -> None:
     for setting in ("journal_mode=WAL", "synchronous=FULL", f"cache_size=-{_CACHE_KB}", "temp_store=MEMORY"):
         connection.execute(f"PRAGMA {setting}").close()
+
+
+def _server_settings(connection: Any, _record: object) -> None:
+    # What others committed is to be seen by the next statement: rows are locked before they are changed, and read then.
+    cursor = connection.cursor()
+    cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
+    cursor.execute(f"SET SESSION innodb_lock_wait_timeout = {_LOCK_WAIT}")
+    cursor.close()
 
 
 def sqlite_url(path: Path) -> str:

@@ -12,6 +12,7 @@ BoincServerError
 ├── SigningKeyMissing   the private key is not on this machine
 ├── UnknownApp, UnknownBatch, UnknownValidator, UnknownAssimilator
 ├── AccountError        an account cannot be made or found (with the protocol's error number)
+├── Conflict            another process changed a row in the meantime
 ├── InvalidResult       raised by a validator: this output cannot be right
 └── SchemaError         the database is of another time or kind
 """
@@ -23,6 +24,7 @@ __all__ = [
     "AlreadyServed",
     "BoincServerError",
     "ConfigError",
+    "Conflict",
     "ControlError",
     "InvalidResult",
     "NotAProject",
@@ -57,6 +59,10 @@ class UnusableUrl(BoincServerError):
 
 class ConfigError(BoincServerError):
     """The project's TOML file says something that cannot be."""
+
+
+class Conflict(BoincServerError):
+    """Another process changed a row that was read; the operation is to be run again."""
 
 
 class PortInUse(BoincServerError):

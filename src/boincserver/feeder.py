@@ -11,18 +11,25 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, func, select
 
-from boincserver.database import Session
+from boincserver.database import Row, Session
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
+from boincserver.shard import Shard, in_shard
 from boincserver.states import ServerState
 
 __all__ = ["Entry", "Feeder"]
 
 _AT_A_TIME: Final = 1000
 """No request looks further into a queue."""
+_HELP: Final = 50
+"""Copies of other processes' that are read at a time."""
 
+_TOP_PRIORITY: Final = select(func.max(result_table.c.priority)).where(
+    result_table.c.server_state == ServerState.UNSENT, result_table.c.priority < bindparam("below")
+)
+# One priority at a time: the index then gives the oldest first, and nothing has to be sorted.
 _READ: Final = (
     select(
         result_table.c.id,
@@ -36,8 +43,12 @@ _READ: Final = (
         workunit_table.c.delay_bound,
     )
     .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
-    .where(result_table.c.server_state == ServerState.UNSENT)
-    .order_by(result_table.c.priority.desc(), result_table.c.id)
+    .where(
+        result_table.c.server_state == ServerState.UNSENT,
+        result_table.c.priority == bindparam("level"),
+        in_shard(result_table.c.id),
+    )
+    .order_by(result_table.c.id)
     .limit(bindparam("most"))
 )
 
@@ -62,8 +73,9 @@ class Entry:
 class Feeder:
     """Used by the writer's thread alone."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, shard: Shard | None = None) -> None:
         self._size = size
+        self._shard = shard or Shard()
         self._entries: dict[int, Entry] = {}
         self._queues: dict[int, dict[int, dict[int, Entry]]] = {}  # application, priority, id
         self._more_in_tables = True
@@ -79,7 +91,7 @@ class Feeder:
     def add(self, entries: Iterable[Entry]) -> None:
         """New copies, committed just now."""
         for entry in entries:
-            if entry.id in self._entries:
+            if entry.id in self._entries or not self._shard.owns(entry.id):
                 continue
             if len(self._entries) >= self._size:
                 self._more_in_tables = True
@@ -109,12 +121,29 @@ class Feeder:
         self._entries[entry.id] = entry
         self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
 
+    def look_again(self) -> None:
+        """There may be more in the tables than in memory: another process made copies."""
+        self._more_in_tables = True
+
     def refill(self, db: Session) -> None:
         """Read from the tables if less than half of what fits is left and there may be more."""
-        if not self._more_in_tables or len(self._entries) > self._size // 2:
-            return
-        rows = db.all(_READ, most=self._size)
-        self._more_in_tables = len(rows) >= self._size
+        if self._more_in_tables and len(self._entries) <= self._size // 2:
+            rows = self._read(db, self._shard, self._size)
+            self._more_in_tables = len(rows) >= self._size
+            self._keep(rows)
+        if not self._entries and self._shard.count > 1:
+            # With nothing of its own a process helps out the others. Should two take the same copy, the first gets it.
+            self._keep(self._read(db, Shard(), _HELP))
+
+    def _read(self, db: Session, shard: Shard, most: int) -> list[Row]:
+        rows: list[Row] = []
+        below = 2**31 - 1
+        while len(rows) < most and (level := db.value(_TOP_PRIORITY, below=below)) is not None:
+            rows += db.all(_READ, level=level, most=most - len(rows), **shard.parameters)
+            below = level
+        return rows
+
+    def _keep(self, rows: Iterable[Row]) -> None:
         for row in rows:
             if row[0] not in self._entries:
                 self.put_back(Entry(*row))

@@ -91,6 +91,8 @@ class FileDeleter:
     def _unless_used(self, tx: Transaction, name: str, now: int) -> None:
         if tx.db.first(_IN_USE, file_name=name) is not None:
             return
+        if tx.db.locked(file_table, ("name",), name=name) is None or tx.db.first(_IN_USE, file_name=name) is not None:
+            return
         if tx.db.run(_OLD_FILE, file_name=name, before=now - _KEPT_AFTER_PUT):
-            # In the writer's thread, like the check whether a new job's file is there: the two never interleave.
-            tx.on_commit(lambda: self.downloads.path(name).unlink(missing_ok=True))
+            # While the row is locked, and before it is gone: who makes a job with this file locks the row first.
+            self.downloads.path(name).unlink(missing_ok=True)

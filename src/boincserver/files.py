@@ -14,7 +14,7 @@ from typing import IO, Any, Final
 
 from boincserver import durable
 
-__all__ = ["FileStore", "Stored", "fanout"]
+__all__ = ["FileStore", "Stored", "describe", "fanout"]
 
 FANOUT: Final = 1024
 _SUFFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
@@ -58,13 +58,12 @@ class FileStore:
             self._made.add(folder)
         return f"{self.folder}/{folder}/{name}"
 
-    def put(self, data: bytes, suffix: str = "") -> Stored:
-        """Keep these bytes under the name of their digest; on disk after `durable.sync`."""
-        stored = Stored(name_of(hashlib.sha256(data).hexdigest(), suffix), len(data), hashlib.md5(data).hexdigest())
+    def put(self, data: bytes, stored: Stored) -> Path:
+        """Keep these bytes, described by `describe`; on disk after `durable.sync` of the path."""
         path = Path(self.place(stored.name))
         if not path.exists():
             durable.write_new(path, data)
-        return stored
+        return path
 
     @contextmanager
     def incoming(self, suffix: str = "") -> Iterator[Incoming]:
@@ -76,6 +75,11 @@ class FileStore:
                 yield incoming
             finally:
                 incoming.temporary.unlink(missing_ok=True)
+
+
+def describe(data: bytes, suffix: str = "") -> Stored:
+    """How these bytes are kept: under the name of their digest."""
+    return Stored(name_of(hashlib.sha256(data).hexdigest(), suffix), len(data), hashlib.md5(data).hexdigest())
 
 
 class Incoming:

@@ -12,6 +12,7 @@ from boincserver.accounts import User
 from boincserver.database import Session, update_where
 from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.schema import host as host_table
+from boincserver.schema import user as user_table
 
 __all__ = ["Host", "Identified", "identify"]
 
@@ -29,6 +30,7 @@ _SAME_MACHINE: Final = (
     )
     .order_by(host_table.c.id.desc())
     .limit(1)
+    .with_for_update()
 )
 _MAX_HOPS: Final = 10
 
@@ -56,12 +58,17 @@ class Identified:
 
 
 def identify(db: Session, request: SchedulerRequest, user: User, address: str, now: int) -> Identified:
-    """Find or make the host's row, and write down what the request says of it."""
+    """Find or make the host's row, and write down what the request says of it.
+
+    The row stays locked until the request is served, so that requests of one host are served one after the other.
+    """
     known = _by_number(db, request.hostid)
     if known is not None and known.userid == user.id and request.rpc_seqno >= known.rpc_seqno:
         _write(db, known.id, request, user, address, request.rpc_seqno, now)
         return Identified(known)
     cloned = known is not None and known.userid == user.id
+    # Else the first two requests of a host, in two processes, would make two hosts of it.
+    db.locked(user_table, ("id",), id=user.id)
     found = None if cloned else _found_again(db, request, user, address)
     # The client starts to count at 0 again whenever it is told a number.
     if found is not None:
@@ -77,7 +84,7 @@ def identify(db: Session, request: SchedulerRequest, user: User, address: str, n
 def _by_number(db: Session, number: int) -> Host | None:
     """The host with this number; a merged one points to its successor."""
     for _ in range(_MAX_HOPS):
-        row = db.get(host_table, _COLUMNS, id=number) if number else None
+        row = db.locked(host_table, _COLUMNS, id=number) if number else None
         if row is None:
             return None
         host = Host(*row)
@@ -89,7 +96,7 @@ def _by_number(db: Session, number: int) -> Host | None:
 
 def _found_again(db: Session, request: SchedulerRequest, user: User, address: str) -> Host | None:
     cpid = _project_cpid(request, user)
-    row = db.get(host_table, _COLUMNS, userid=user.id, host_cpid=cpid) if cpid else None
+    row = db.locked(host_table, _COLUMNS, userid=user.id, host_cpid=cpid) if cpid else None
     if row is None and not request.allow_multiple_clients:
         info = request.host
         row = db.first(

@@ -17,50 +17,54 @@ from sqlalchemy import Table, bindparam, select
 
 from boincserver import durable
 from boincserver.database import Session, update_where
-from boincserver.errors import BoincServerError
+from boincserver.errors import Conflict
 from boincserver.lifecycle import Job, Result, Workunit
 from boincserver.protocol import documents
 from boincserver.schema import boincserver_outbox as outbox
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
+from boincserver.states import Outcome, ServerState
 
-__all__ = ["Conflict", "Outputs", "load", "load_of_result", "result_row", "save"]
+__all__ = ["Outputs", "load", "load_of_result", "new_result", "read", "save"]
 
 _WORKUNIT: Final = tuple(item.name for item in fields(Workunit))
 _RESULT: Final = tuple(item.name for item in fields(Result))
 _WORKUNIT_GUARD: Final = ("need_validate", "canonical_resultid", "error_mask", "assimilate_state", "file_delete_state")
 _RESULT_GUARD: Final = ("server_state", "outcome", "validate_state", "file_delete_state")
 
-_LOAD_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).where(
+_READ_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).where(
     workunit_table.c.id == bindparam("wuid")
 )
+_LOAD_WORKUNIT: Final = _READ_WORKUNIT.with_for_update()
 _LOAD_RESULTS: Final = (
     select(*(result_table.c[name] for name in _RESULT))
     .where(result_table.c.workunitid == bindparam("wuid"))
     .order_by(result_table.c.id)
 )
 _IS_HELD: Final = select(outbox.c.seq).where(outbox.c.workunitid == bindparam("wuid"))
-_LOAD_WORKUNIT_OF: Final = (
-    select(*(workunit_table.c[name] for name in _WORKUNIT))
-    .join(result_table, result_table.c.workunitid == workunit_table.c.id)
-    .where(result_table.c.name == bindparam("result_name"))
-)
-
-
-class Conflict(BoincServerError):
-    """Another process changed the row in the meantime; run the operation again."""
+_WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
 
 
 def load(db: Session, workunitid: int) -> Job | None:
-    """The job with this workunit id."""
+    """The job with this workunit id, to change it: it stays as it is until the transaction ends.
+
+    The lock on the workunit stands for the whole job. Two processes that each took a result's report would else both
+    miss that it was the other's that completes the quorum.
+    """
     row = db.first(_LOAD_WORKUNIT, wuid=workunitid)
     return None if row is None else _with_results(db, Workunit(*row))
 
 
-def load_of_result(db: Session, name: str) -> Job | None:
-    """The job to which the result of this name belongs."""
-    row = db.first(_LOAD_WORKUNIT_OF, result_name=name)
+def read(db: Session, workunitid: int) -> Job | None:
+    """The job with this workunit id, as it was last committed."""
+    row = db.first(_READ_WORKUNIT, wuid=workunitid)
     return None if row is None else _with_results(db, Workunit(*row))
+
+
+def load_of_result(db: Session, name: str) -> Job | None:
+    """The job to which the result of this name belongs, to change it."""
+    row = db.first(_WORKUNIT_OF, result_name=name)
+    return None if row is None else load(db, row[0])
 
 
 def _with_results(db: Session, workunit: Workunit) -> Job:
@@ -139,21 +143,26 @@ def save(
 
 def _insert_result(db: Session, workunit: Workunit, result: Result, now: int, outputs: Outputs) -> Result:
     document = outputs.document(workunit.result_template_file, result.name)
-    return replace(result, id=db.insert(result_table, **result_row(workunit, result, now, document)))
+    row = new_result(result.name, workunit.id, workunit.appid, workunit.batch, result.priority, document, now)
+    # Created and settled by one event: a copy that is not needed any more.
+    row.update(server_state=int(result.server_state), outcome=int(result.outcome))
+    return replace(result, id=db.insert(result_table, **row))
 
 
-def result_row(workunit: Workunit, result: Result, now: int, document: str) -> dict[str, Any]:
+def new_result(
+    name: str, workunitid: int, appid: int, batch: int, priority: int, document: str, now: int
+) -> dict[str, Any]:
     """The columns of a new copy."""
     return {
         "create_time": now,
-        "workunitid": workunit.id,
-        "server_state": int(result.server_state),
-        "outcome": int(result.outcome),
-        "name": result.name,
+        "workunitid": workunitid,
+        "server_state": int(ServerState.UNSENT),
+        "outcome": int(Outcome.INIT),
+        "name": name,
         "xml_doc_in": document,
-        "batch": workunit.batch,
-        "appid": workunit.appid,
-        "priority": result.priority,
+        "batch": batch,
+        "appid": appid,
+        "priority": priority,
     }
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import bindparam, delete, select
+from sqlalchemy import bindparam, delete, func, select, update
 
-from boincserver.database import Session
+from boincserver.database import Session, update_where
 from boincserver.lifecycle import Job
+from boincserver.schema import boincserver_meta as meta
 from boincserver.schema import boincserver_outbox as outbox
+from boincserver.writer import Transaction
 
 __all__ = ["acknowledged", "deliver", "forget", "waiting"]
 
@@ -28,16 +30,39 @@ _ACKNOWLEDGED: Final = (
     .order_by(outbox.c.seq)
     .limit(bindparam("most"))
 )
+_COUNTER: Final = "outbox_last"
+_LAST: Final = select(func.max(outbox.c.seq))
+_NUMBER: Final = update(outbox).where(outbox.c.workunitid == bindparam("wuid")).values(seq=bindparam("number"))
 _FORGET: Final = delete(outbox).where(outbox.c.workunitid == bindparam("wuid"))
 
 
-def deliver(db: Session, job: Job) -> bool:
+def deliver(tx: Transaction, job: Job) -> bool:
     """Put a settled job's outcome into the outbox; true if somebody is to fetch it."""
     workunit = job.workunit
     if not workunit.batch:
         return False
-    db.insert(outbox, workunitid=workunit.id, batch=workunit.batch)
+    if tx.db.is_sqlite:
+        tx.db.insert(outbox, workunitid=workunit.id, batch=workunit.batch)
+        return True
+    # Whoever collects goes by growing numbers. Two processes that number as they go may commit in the other order, and
+    # the smaller number would never be seen; so numbers are given last, under a lock that is held until the commit.
+    tx.db.insert(outbox, seq=-workunit.id, workunitid=workunit.id, batch=workunit.batch)
+    unnumbered: list[int] = tx.notes.setdefault("outbox", [])
+    unnumbered.append(workunit.id)
+    tx.on_rollback(lambda: unnumbered.remove(workunit.id))
+    tx.at_end("~outbox", lambda db: _give_numbers(db, unnumbered))  # the last of all, to hold the lock briefly
     return True
+
+
+def _give_numbers(db: Session, workunits: Sequence[int]) -> None:
+    row = db.locked(meta, ("value",), name=_COUNTER)
+    if row is None:
+        db.insert(meta, name=_COUNTER, value=str(max(db.value(_LAST) or 0, 0)))
+        row = db.locked(meta, ("value",), name=_COUNTER)
+        assert row is not None
+    last = int(row[0])
+    db.many(_NUMBER, [{"number": last + n, "wuid": wuid} for n, wuid in enumerate(workunits, start=1)])
+    db.run(update_where(meta, ("value",), ("name",)), was_name=_COUNTER, value=str(last + len(workunits)))
 
 
 def waiting(db: Session, batch: int, after: int, limit: int) -> Sequence[tuple[int, int]]:

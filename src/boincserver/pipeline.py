@@ -9,8 +9,7 @@ So a report leads to its validated, assimilated outcome in one commit, without a
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
@@ -50,6 +49,12 @@ class Followers(Protocol):
 
     def to_delete(self, workunitid: int) -> None:
         """Files of this job are to be deleted."""
+
+    def copies(self, entries: Sequence[Entry]) -> None:
+        """These copies can be sent."""
+
+    def catalog_changed(self) -> None:
+        """Applications or versions are others than before."""
 
     def trickled(self) -> None:
         """A message of a running program is to be handled."""
@@ -128,49 +133,42 @@ class Pipeline:
                 )
             ):
                 continue
-            tracks = self._tracks(tx)
-            key = (result.hostid, result.app_version_id)
-            track = tracks.get(key) or load_track(tx.db, *key, self.rules.daily_quota)
-            tracks[key] = track.after(was, result, job.workunit, self.rules.daily_quota)
+            track = self.track(tx, result.hostid, result.app_version_id)
+            changed = track.after(was, result, job.workunit, self.rules.daily_quota)
+            if changed != track:
+                self.set_track(tx, result.hostid, result.app_version_id, changed)
             if result.granted_credit > was.granted_credit:
-                self._credits(tx, now)[result.hostid, result.userid].append(
-                    (result.granted_credit - was.granted_credit, result.sent_time)
-                )
-
-    def _tracks(self, tx: Transaction) -> dict[tuple[int, int], Track]:
-        """The records of hosts that this transaction changes; each is written once, at its end."""
-        tracks: dict[tuple[int, int], Track] = tx.notes.setdefault("tracks", {})
-
-        def write() -> None:
-            for key, track in tracks.items():
-                save_track(tx.db, *key, track)
-
-        tx.at_end("tracks", write)
-        return tracks
+                self._grant(tx, result, result.granted_credit - was.granted_credit, now)
 
     def track(self, tx: Transaction, hostid: int, version: int) -> Track:
         """A host's record with an application version, as it is within this transaction."""
-        tracks = self._tracks(tx)
+        tracks: dict[tuple[int, int], Track] = tx.notes.setdefault("tracks", {})
         if (hostid, version) not in tracks:
             tracks[hostid, version] = load_track(tx.db, hostid, version, self.rules.daily_quota)
         return tracks[hostid, version]
 
     def set_track(self, tx: Transaction, hostid: int, version: int, track: Track) -> None:
-        """Change a host's record."""
-        self._tracks(tx)[hostid, version] = track
+        """Change a host's record; it is written once for a whole group of operations."""
+        key = (hostid, version)
+        tracks: dict[tuple[int, int], Track] = tx.notes["tracks"]
+        changed: dict[tuple[int, int], None] = tx.notes.setdefault("changed tracks", {})
+        before = tracks[key]
+        tracks[key], changed[key] = track, None
+        tx.on_rollback(lambda: tracks.update({key: before}))
 
-    def _credits(self, tx: Transaction, now: int) -> dict[tuple[int, int], list[tuple[float, int]]]:
-        """Credit that this transaction grants, by host and user."""
-        grants: dict[tuple[int, int], list[tuple[float, int]]] = tx.notes.setdefault("credit", defaultdict(list))
+        def write(db: Session) -> None:
+            for host, its_version in sorted(changed):
+                save_track(db, host, its_version, tracks[host, its_version])
 
-        def write() -> None:
-            for (hostid, userid), parts in grants.items():
-                credit.grant(
-                    tx.db, hostid, userid, sum(part for part, _ in parts), now, min(since for _, since in parts)
-                )
+        tx.at_end("tracks", write)
 
-        tx.at_end("credit", write)
-        return grants
+    def _grant(self, tx: Transaction, result: Result, amount: float, now: int) -> None:
+        """Give credit to a host and its user; summed up for a whole group of operations."""
+        grants: list[credit.Grant] = tx.notes.setdefault("credit", [])
+        grant = credit.Grant(result.hostid, result.userid, amount, result.sent_time)
+        grants.append(grant)
+        tx.on_rollback(lambda: grants.remove(grant))
+        tx.at_end("credit", lambda db: credit.grant(db, grants, now))
 
     def note(self, tx: Transaction, before: Job, after: Job, now: int) -> None:
         """Write down an event from which nothing follows, such as that a copy was sent."""
@@ -184,7 +182,7 @@ class Pipeline:
         if assimilator not in ("outbox", "discard"):
             tx.on_commit(lambda: self.followers.to_assimilate(job.workunit.id))
             return job
-        held = assimilator == "outbox" and deliver(tx.db, job)
+        held = assimilator == "outbox" and deliver(tx, job)
         if held:
             tx.on_commit(lambda: self.followers.outcome(job.workunit.batch))
         return lifecycle.settle(lifecycle.assimilated(job, held=held), now, grace=self.rules.report_grace_period)
@@ -257,7 +255,7 @@ class Pipeline:
             if result.name not in known and result.server_state == ServerState.UNSENT
         ]  # fmt: skip
         if fresh:
-            tx.on_commit(lambda: self.feeder.add(fresh))
+            tx.on_commit(lambda: followers.copies(fresh))
         for result in job.results:
             if result.outcome == Outcome.DIDNT_NEED and known.get(result.name) == ServerState.UNSENT:
                 tx.on_commit(lambda number=result.id: self.feeder.drop(number))  # type: ignore[misc]

@@ -102,15 +102,15 @@ class Project:
         return database
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Hold the project for one server process; raises AlreadyServed."""
+    def lock(self) -> Iterator[int]:
+        """Hold the project for one server, as long as anybody has this descriptor open; raises AlreadyServed."""
         descriptor = os.open(self.directory / "run" / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise AlreadyServed(f"another server already serves {self.directory}") from None
-            yield
+            yield descriptor
         finally:
             os.close(descriptor)
 

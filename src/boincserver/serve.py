@@ -13,14 +13,15 @@ from collections.abc import Callable, Iterator
 
 import uvicorn
 
-from boincserver import unix_socket
+from boincserver import processes, unix_socket
 from boincserver.app import make_app
 from boincserver.control_app import make_control_app
-from boincserver.errors import PortInUse
+from boincserver.errors import ConfigError, PortInUse
 from boincserver.project import Project
 from boincserver.service import Service
+from boincserver.shard import Shard
 
-__all__ = ["serve"]
+__all__ = ["run", "serve"]
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +40,37 @@ class _Server(uvicorn.Server):
 def serve(project: Project, *, ready: Callable[[], None] = lambda: None) -> None:
     """Serve until a signal says to stop; `ready` is called when clients and submitters are answered."""
     host, port = project.listen
-    with project.lock(), contextlib.ExitStack() as stack:
+    if project.config.processes > 1 and project.database_url.startswith("sqlite"):
+        raise ConfigError(
+            f"{project.directory / 'project.toml'}: processes must be 1, since SQLite has one writer; for more set "
+            "database to a MariaDB or MySQL"
+        )
+    with project.lock() as lock, contextlib.ExitStack() as stack:
         public = stack.enter_context(_listen(host, port))
         control = stack.enter_context(unix_socket.bind(project.control_socket))
         stack.callback(project.control_socket.unlink, missing_ok=True)
-        runner = _run(project, public, control, ready)
-        if sys.platform == "win32":
-            asyncio.run(runner)
+        if project.config.processes > 1:
+            processes.supervise(project, public, control, lock, ready)
         else:
-            import uvloop
+            run(project, Shard(), public, control, ready)
 
-            uvloop.run(runner)
+
+def run(
+    project: Project,
+    shard: Shard,
+    public: socket.socket,
+    control: socket.socket | None,
+    ready: Callable[[], None] = lambda: None,
+    stop: int | None = None,
+) -> None:
+    """Serve in this process, until a signal or the end of the file with the descriptor `stop`."""
+    runner = _run(project, shard, public, control, ready, stop)
+    if sys.platform == "win32":
+        asyncio.run(runner)
+    else:
+        import uvloop
+
+        uvloop.run(runner)
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -69,18 +90,27 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def _run(project: Project, public: socket.socket, control: socket.socket, ready: Callable[[], None]) -> None:
-    service = Service(project)
+async def _run(
+    project: Project,
+    shard: Shard,
+    public: socket.socket,
+    control: socket.socket | None,
+    ready: Callable[[], None],
+    last_word: int | None,
+) -> None:
+    service = Service(project, shard=shard)
     try:
         await service.start()
-        servers = [
-            (_Server(_config(make_app(service))), public),
-            (_Server(_config(make_control_app(service))), control),
-        ]
+        servers = [(_Server(_config(make_app(service))), public)]
+        if control is not None:
+            servers.append((_Server(_config(make_control_app(service))), control))
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(signal.SIGTERM, stop.set)
+        if last_word is None:
+            loop.add_signal_handler(signal.SIGINT, stop.set)
+        else:
+            loop.add_reader(last_word, stop.set)
         tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
         while not all(server.started for server, _ in servers) and not any(task.done() for task in tasks):
             await asyncio.sleep(0.005)
@@ -88,6 +118,8 @@ async def _run(project: Project, public: socket.socket, control: socket.socket, 
         waiter = asyncio.create_task(stop.wait())
         await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()
+        if last_word is not None:
+            loop.remove_reader(last_word)
         log.info("stopping")
         service.stopping.set()
         for server, _ in servers:

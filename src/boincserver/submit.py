@@ -16,7 +16,7 @@ from boincserver.catalog import App
 from boincserver.database import Session, insert_into, update_where
 from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
 from boincserver.feeder import Entry
-from boincserver.files import FileStore, Stored, fanout
+from boincserver.files import FileStore, Stored, describe, fanout
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
 from boincserver.protocol import documents
@@ -43,8 +43,6 @@ __all__ = ["StoredAppFile", "Submitter", "check_job"]
 _APP_COLUMNS: Final = (
     "user_friendly_name", "target_nresults", "homogeneous_redundancy", "homogeneous_app_version",
 )  # fmt: skip
-_LAST_WORKUNIT: Final = select(func.coalesce(func.max(workunit_table.c.id), 0))
-_LAST_RESULT: Final = select(func.coalesce(func.max(result_table.c.id), 0))
 _OF_BATCH: Final = (
     select(workunit_table.c.id)
     .where(
@@ -231,6 +229,7 @@ class Submitter:
         catalog = type(self.pipeline.catalog)()
         catalog.load(tx.db)
         tx.on_commit(lambda: vars(self.pipeline.catalog).update(vars(catalog)))
+        tx.on_commit(self.pipeline.followers.catalog_changed)
 
     def app(self, name: str) -> App:
         """The application of that name; raises UnknownApp."""
@@ -246,14 +245,15 @@ class Submitter:
         """Write down files that were put; `kept`: not to be deleted for a while although nothing uses them."""
         for stored, kept in files:
             since = now if kept else 0
-            if tx.db.get(file_table, ("name",), name=stored.name) is None:
+            # The lock keeps the file from being deleted as unused until this transaction has said that it is used.
+            if tx.db.locked(file_table, ("name",), name=stored.name) is None:
                 tx.db.insert(file_table, name=stored.name, nbytes=stored.nbytes, md5=stored.md5, create_time=since)
             elif kept:
                 tx.db.run(_TOUCH_FILE, file_name=stored.name, since=since)
 
     def stored(self, db: Session, name: str) -> Stored:
         """A file in the store; BoincServerError if it is not there."""
-        row = db.get(file_table, ("name", "nbytes", "md5"), name=name)
+        row = db.locked(file_table, ("name", "nbytes", "md5"), name=name)
         if row is None or not self.downloads.path(name).exists():
             raise BoincServerError(f"there is no file {name!r} in the project; put it first")
         return Stored(row[0], int(row[1]), row[2])
@@ -325,41 +325,41 @@ class Submitter:
         new = [job for job in wanted if tx.db.get(workunit_table, ("id",), name=job.name) is None]
         if not new:
             return 0
-        workunit_id, result_id = int(tx.db.value(_LAST_WORKUNIT)), int(tx.db.value(_LAST_RESULT))
         workunits, results, uses, entries = [], [], [], []
         templates: dict[tuple[tuple[tuple[str, int], ...], bool], str] = {}
         known: dict[str, Stored] = {}
         texts: dict[object, str] = {}
+        used: list[set[str]] = []
         for job in new:
-            workunit_id += 1
             shape = (tuple(job.outputs.items()), job.copy_files)
             if shape not in templates:
                 templates[shape] = self._template(job)
             inputs = self._inputs(tx, job, known, now)
-            workunit = _workunit(workunit_id, app.id, batch, job, templates[shape], now)
             # Jobs of a batch often differ in nothing but their names.
             like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, job.copy_files)
             if like not in texts:
                 texts = {like: self._document(job, inputs)}
-            workunits.append(_workunit_row(workunit, texts[like]))
-            uses += [{"workunitid": workunit_id, "name": name} for name in {stored.name for _, stored in inputs}]
-            for copy in range(workunit.target_nresults):
-                result_id += 1
-                result = lifecycle.Result(result_id, f"{job.name}_{copy}", priority=job.priority)
-                text = self.pipeline.outputs.document(templates[shape], result.name)
-                results.append({"id": result_id, **jobs.result_row(workunit, result, now, text)})
+            workunits.append(_workunit_row(job, app.id, batch, templates[shape], texts[like], now))
+            used.append({stored.name for _, stored in inputs})
+        numbers = tx.db.insert_named(workunit_table, workunits)
+        for job, row, number, names in zip(new, workunits, numbers, used, strict=True):
+            uses += [{"workunitid": number, "name": name} for name in names]
+            for copy in range(row["target_nresults"]):
+                name = f"{job.name}_{copy}"
+                document = self.pipeline.outputs.document(row["result_template_file"], name)
+                results.append(jobs.new_result(name, number, app.id, batch, job.priority, document, now))
                 entries.append(
                     Entry(
-                        result_id, result.name, workunit_id, app.id, job.priority, job.rsc_fpops_est,
-                        job.rsc_memory_bound, job.rsc_disk_bound, job.delay_bound,
+                        0, name, number, app.id, job.priority, job.rsc_fpops_est, job.rsc_memory_bound,
+                        job.rsc_disk_bound, job.delay_bound,
                     )
                 )  # fmt: skip
-        tx.db.many(insert_into(workunit_table, *workunits[0]), workunits)
-        tx.db.many(insert_into(result_table, *results[0]), results)
+        for entry, number in zip(entries, tx.db.insert_named(result_table, results), strict=True):
+            entry.id = number
         if uses:
             tx.db.many(insert_into(use_table, *uses[0]), uses)
         tx.db.run(_MORE_JOBS, batch_id=batch, more=len(new))
-        tx.on_commit(lambda: self.pipeline.feeder.add(entries))
+        tx.on_commit(lambda: self.pipeline.followers.copies(entries))
         return len(new)
 
     def _document(self, job: Job, inputs: Sequence[tuple[str, Stored]]) -> str:
@@ -377,11 +377,12 @@ class Submitter:
         found = []
         for open_name, content in job.inputs.items():
             if isinstance(content, bytes):
-                stored = self.downloads.put(content)
-                tx.sync.append(self.downloads.path(stored.name))
+                stored = describe(content)
                 if stored.name not in known:
+                    # Written down first: from then on nobody deletes it.
                     self.record(tx, [(stored, False)], now)
                     known[stored.name] = stored
+                    tx.sync.append(self.downloads.put(content, stored))
             else:
                 stored = known.get(content) or self.stored(tx.db, content)
                 known[content] = stored
@@ -446,34 +447,25 @@ def _is_open_name(name: str) -> bool:
     return 0 < len(name) <= 200 and all(is_name(part) for part in parts)
 
 
-def _workunit(number: int, appid: int, batch: int, job: Job, template: str, now: int) -> lifecycle.Workunit:
-    return lifecycle.Workunit(
-        id=number,
-        name=job.name,
-        appid=appid,
-        batch=batch,
-        create_time=now,
+def _workunit_row(job: Job, appid: int, batch: int, template: str, document: str, now: int) -> dict[str, Any]:
+    return {
+        "create_time": now,
+        "appid": appid,
+        "name": job.name,
+        "batch": batch,
+        "rsc_fpops_est": job.rsc_fpops_est,
+        "rsc_fpops_bound": job.rsc_fpops_bound,
+        "rsc_memory_bound": job.rsc_memory_bound,
+        "rsc_disk_bound": job.rsc_disk_bound,
+        "delay_bound": int(job.delay_bound),
+        "min_quorum": job.min_quorum,
+        "target_nresults": job.target_nresults or job.min_quorum,
+        "max_error_results": job.max_error_results,
+        "max_total_results": job.max_total_results,
+        "max_success_results": job.max_success_results,
+        "result_template_file": template,
+        "priority": job.priority,
         # Nothing is due before a copy is sent.
-        transition_time=NEVER,
-        delay_bound=int(job.delay_bound),
-        min_quorum=job.min_quorum,
-        target_nresults=job.target_nresults or job.min_quorum,
-        max_error_results=job.max_error_results,
-        max_total_results=job.max_total_results,
-        max_success_results=job.max_success_results,
-        priority=job.priority,
-        rsc_fpops_est=job.rsc_fpops_est,
-        rsc_fpops_bound=job.rsc_fpops_bound,
-        rsc_memory_bound=job.rsc_memory_bound,
-        rsc_disk_bound=job.rsc_disk_bound,
-        result_template_file=template,
-    )
-
-
-def _workunit_row(workunit: lifecycle.Workunit, document: str) -> Mapping[str, Any]:
-    names = (
-        "id", "create_time", "appid", "name", "batch", "rsc_fpops_est", "rsc_fpops_bound", "rsc_memory_bound",
-        "rsc_disk_bound", "delay_bound", "min_quorum", "target_nresults", "max_error_results", "max_total_results",
-        "max_success_results", "result_template_file", "priority", "transition_time",
-    )  # fmt: skip
-    return {name: getattr(workunit, name) for name in names} | {"xml_doc": document}
+        "transition_time": NEVER,
+        "xml_doc": document,
+    }

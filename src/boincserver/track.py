@@ -68,7 +68,7 @@ class Track:
 
 def load(db: Session, host: int, version: int, quota: int) -> Track:
     """The record of this host; a new one starts with the full quota."""
-    row = db.get(table, _COLUMNS, host_id=host, app_version_id=version)
+    row = db.locked(table, _COLUMNS, host_id=host, app_version_id=version)
     return Track(*row) if row else Track(quota)
 
 

@@ -15,9 +15,9 @@ __all__ = ["bind", "connect"]
 _LONGEST: Final = 100
 
 
-def connect(path: Path, timeout: float | None) -> socket.socket:
+def connect(path: Path, timeout: float | None, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """A connection to the socket at this path."""
-    connection = socket.socket(socket.AF_UNIX)
+    connection = socket.socket(socket.AF_UNIX, kind)
     try:
         connection.settimeout(timeout)
         with _short(path) as address:
@@ -28,9 +28,9 @@ def connect(path: Path, timeout: float | None) -> socket.socket:
     return connection
 
 
-def bind(path: Path) -> socket.socket:
+def bind(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
     """A socket at this path that only its owner can connect to."""
-    listener = socket.socket(socket.AF_UNIX)
+    listener = socket.socket(socket.AF_UNIX, kind)
     before = os.umask(0o177)
     try:
         path.unlink(missing_ok=True)

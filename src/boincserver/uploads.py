@@ -13,7 +13,7 @@ import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +43,8 @@ class Arrived:
 
     nbytes: int
     md5: str
+    stamp: tuple[int, int, int] = (0, 0, 0)
+    """Of the file as it was then: another process may have written it anew."""
 
 
 class Uploads:
@@ -118,7 +120,7 @@ class Uploads:
         if header.md5 and arrived.md5 != header.md5:
             self.store.path(header.name).unlink(missing_ok=True)
             return upload.format_reply(upload.TRANSIENT, "the file arrived damaged")
-        self._remember(header.name, arrived)
+        self._remember(header.name, replace(arrived, stamp=_stamp(os.stat(self.store.location(header.name)))))  # noqa: PTH116
         return upload.format_reply(0)
 
     async def _write(
@@ -149,19 +151,32 @@ class Uploads:
             self._arrived.popitem(last=False)
 
     def arrived(self, name: str) -> Arrived | None:
-        """Size and digest of a file that is here; reads the file if it came before this server started."""
-        found = self._arrived.get(name)
+        """Size and digest of a file that is here; reads the file unless this process received it."""
+        if name in self._writing:
+            return None  # it may become longer yet
+        if (found := self._known(name)) is not None:
+            return found
         path = self.store.path(name)
-        if found is None:
-            if not path.is_file():
-                return None
-            found = Arrived(path.stat().st_size, digest_file(path, "md5"))
-            self._remember(name, found)
+        try:
+            stamp = _stamp(path.stat())
+            found = Arrived(stamp[1], digest_file(path, "md5"), stamp)
+        except (FileNotFoundError, IsADirectoryError):
+            return None
+        self._remember(name, found)
         return found
 
     def knows(self, name: str) -> bool:
         """True if `arrived` need not read the file."""
-        return name in self._arrived
+        return self._known(name) is not None
+
+    def _known(self, name: str) -> Arrived | None:
+        found = self._arrived.get(name)
+        try:
+            if found is not None and _stamp(os.stat(self.store.location(name))) == found.stamp:  # noqa: PTH116
+                return found
+        except FileNotFoundError:
+            pass
+        return None
 
     def is_ours(self, name: str) -> bool:
         """True for a name that this project gave."""
@@ -174,6 +189,10 @@ class Uploads:
             os.unlink(self.store.location(name))  # noqa: PTH108
         except FileNotFoundError:
             pass
+
+
+def _stamp(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @contextmanager

@@ -6,7 +6,8 @@
 
 While one group is being synced the next one gathers, so groups grow with the load by themselves and an idle server
 answers at once. Nobody is answered before the commit that holds his change. Changes run one after the other: inside a
-process there are no races to think about, and state in memory changes with `on_commit`.
+process there are no races to think about, and state in memory changes with `on_commit`. Between processes the rows'
+locks keep order; a group that loses such a race is undone and run again, and so are its operations' changes in memory.
 
 Operations run on the event loop's own thread, since two threads that both work would spend a good part of their time on
 handing the interpreter's lock to each other; only what waits for the disk is done elsewhere.
@@ -20,12 +21,13 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from boincserver import durable
 from boincserver.database import Database, Session
+from boincserver.errors import Conflict
 
 __all__ = ["Transaction", "Writer"]
 
@@ -34,30 +36,33 @@ log = logging.getLogger(__name__)
 
 SLICE: Final = 0.05
 """Seconds of work after which a group is committed, so that bulk work never holds up a volunteer for longer."""
+_MOST: Final = 10_000
+_ATTEMPTS: Final = 8
+_PATIENCE: Final = 60.0
+"""Seconds for which a database that is away, or locked by another program, is waited for."""
+_PAUSE: Final = 0.05
 
 
 class Transaction:
     """What an operation sees: the session, and what is to happen with the commit or instead of it."""
 
-    __slots__ = ("_committed", "_last", "_rolled_back", "db", "notes", "sync")
+    __slots__ = ("_committed", "_group", "_rolled_back", "db", "sync")
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, group: _Group) -> None:
         self.db = session
         self.sync: list[str | Path] = []
-        self.notes: dict[str, Any] = {}
-        """What the parts of an operation gather for its end."""
-        self._last: dict[Hashable, Callable[[], object]] = {}
+        self._group = group
         self._committed: list[Callable[[], object]] = []
         self._rolled_back: list[Callable[[], object]] = []
 
-    def at_end(self, key: Hashable, action: Callable[[], object]) -> None:
-        """Call this once, still within the transaction, when the operation is done; the first for a key counts."""
-        self._last.setdefault(key, action)
+    @property
+    def notes(self) -> dict[str, Any]:
+        """What the operations of a group gather for its end; take back with `on_rollback` what you put there."""
+        return self._group.notes
 
-    def end(self) -> None:
-        """Run what was left for the end."""
-        for action in self._last.values():
-            action()
+    def at_end(self, key: Hashable, action: Callable[[Session], object]) -> None:
+        """Call this once, before the commit, when all operations of the group are done; the first for a key counts."""
+        self._group.last.setdefault(key, action)
 
     def on_commit(self, action: Callable[[], object]) -> None:
         """Call this, on the event loop, as soon as the change is durable."""
@@ -90,9 +95,17 @@ class _Work(Generic[T]):
 
     operation: Callable[[Transaction], T]
     future: Future[T] | asyncio.Future[T]
+    since: float = field(default_factory=time.monotonic)
     transaction: Transaction | None = None
     value: T | None = None
     error: Exception | None = None
+    attempts: int = 0
+
+    def undo(self) -> None:
+        """As if it had not been run."""
+        if self.transaction is not None:
+            self.transaction.rolled_back()
+        self.transaction = self.value = self.error = None
 
     def resolve(self) -> None:
         if self.future.done():
@@ -103,14 +116,38 @@ class _Work(Generic[T]):
             self.future.set_result(self.value)  # type: ignore[arg-type]
 
 
+class _Group:
+    """Operations that share a transaction."""
+
+    def __init__(self) -> None:
+        self.works: list[_Work[Any]] = []
+        self.notes: dict[str, Any] = {}
+        self.last: dict[Hashable, Callable[[Session], object]] = {}
+
+    def end(self, session: Session) -> None:
+        """What was left for the end; in the order of the keys, so that processes do not lock rows crosswise."""
+        for _, action in sorted(self.last.items(), key=lambda item: str(item[0])):
+            action(session)
+
+    @property
+    def files(self) -> list[str | Path]:
+        """What is to be on disk before the commit."""
+        return [path for work in self.works if work.transaction is not None for path in work.transaction.sync]
+
+
 class Writer:
     """Runs operations in groups, each group in one durable transaction. Made and closed on one event loop."""
 
     def __init__(self, database: Database) -> None:
+        self._database = database
         self._session = database.session()
+        if database.is_sqlite:
+            # A database that somebody else writes is waited for without holding up the event loop.
+            self._session.script("PRAGMA busy_timeout = 0")
         self._begin = "BEGIN IMMEDIATE" if database.is_sqlite else "START TRANSACTION"
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Work[Any]] = deque()
+        self._most = _MOST
         self._busy = False
         self._closed = False
         self._idle = asyncio.Event()
@@ -153,78 +190,138 @@ class Writer:
             # Not at once: requests that arrived together share a commit.
             self._busy = True
             self._idle.clear()
-            self._loop.call_soon(self._group)
+            self._loop.call_soon(self._next)
 
-    def _group(self) -> None:
+    def _next(self) -> None:
         """Run as many operations as fit into one slice, then have them brought to disk."""
-        group: list[_Work[Any]] = []
-        try:
-            self._session.script(self._begin)
-            until = time.monotonic() + SLICE
-            while self._waiting and time.monotonic() < until:
-                group.append(self._waiting.popleft())
-                self._operate(group[-1])
-        except Exception as error:
-            log.exception("the database refuses a transaction")
-            group = group or [self._waiting.popleft()]
-            self._finish(group, error)
+        if not self._begin_transaction():
             return
-        paths = [path for work in group if work.transaction is not None for path in work.transaction.sync]
-        self._disk.submit(self._commit, group, paths)
-
-    def _operate(self, work: _Work[Any]) -> None:
-        session = self._session
-        transaction = Transaction(session)
-        session.script("SAVEPOINT operation")
+        group = _Group()
         try:
-            work.value = work.operation(transaction)
-            transaction.end()
-            work.transaction = transaction
-        except Exception as error:  # noqa: BLE001 - the caller gets it
+            until = time.monotonic() + SLICE
+            while self._waiting and len(group.works) < self._most and time.monotonic() < until:
+                group.works.append(self._waiting.popleft())
+                self._operate(group, group.works[-1])
+            group.end(self._session)
+        except Exception as error:  # noqa: BLE001 - told to every caller, or tried again
+            self._undone(group, error)
+            return
+        self._disk.submit(self._commit, group)
+
+    def _begin_transaction(self) -> bool:
+        """False if the database is away or another program's for the moment: a later call has been arranged."""
+        try:
+            try:
+                self._session.script(self._begin)
+            except Exception as error:
+                if self._database.is_sqlite or not self._database.is_away(error):
+                    raise
+                self._session.reconnect()
+                self._session.script(self._begin)
+        except Exception as error:  # noqa: BLE001 - told to every caller
+            self._wait_for_database(error, _PATIENCE if self._database.is_away(error) and not self._closed else 0.0)
+            return False
+        return True
+
+    def _wait_for_database(self, error: Exception, patience: float) -> None:
+        """Whoever has waited for too long is refused; clients come again with everything they had."""
+        too_old = time.monotonic() - patience
+        if self._waiting and self._waiting[0].since <= too_old:
+            log.error("the database refuses a transaction: %s", error)
+        while self._waiting and self._waiting[0].since <= too_old:
+            work = self._waiting.popleft()
             work.error = error
-            session.script("ROLLBACK TO SAVEPOINT operation")
-            transaction.rolled_back()
+            work.resolve()
+        if self._waiting:
+            self._loop.call_later(_PAUSE, self._next)
+        else:
+            self._rest()
+
+    def _operate(self, group: _Group, work: _Work[Any]) -> None:
+        session = self._session
+        for attempt in range(1, _ATTEMPTS + 1):
+            work.transaction = Transaction(session, group)
+            session.script("SAVEPOINT operation")
+            try:
+                work.value = work.operation(work.transaction)
+                break
+            except Exception as error:
+                if self._database.lost_race(error) or self._database.is_away(error):
+                    raise
+                session.script("ROLLBACK TO SAVEPOINT operation")
+                work.undo()
+                if attempt == _ATTEMPTS or not self._may_succeed(error):
+                    work.error = error
+                    break
         session.script("RELEASE SAVEPOINT operation")
 
-    def _commit(self, group: list[_Work[Any]], paths: list[str | Path]) -> None:
+    def _may_succeed(self, error: Exception) -> bool:
+        """True if another process changed or made a row that was read as it had been; reading it again helps."""
+        return isinstance(error, Conflict) or self._database.is_duplicate(error)
+
+    def _commit(self, group: _Group) -> None:
         """In the thread that waits for the disk."""
         failure: Exception | None = None
         try:
-            durable.sync(paths)
+            durable.sync(group.files)
             self._session.script("COMMIT")
         except Exception as error:
-            log.exception("a commit failed; %d operations are refused", len(group))
+            log.exception("a commit failed; %d operations are refused", len(group.works))
             failure = error
         self._loop.call_soon_threadsafe(self._finish, group, failure)
 
-    def _finish(self, group: list[_Work[Any]], failure: Exception | None) -> None:
+    def _finish(self, group: _Group, failure: Exception | None) -> None:
         """Back on the loop: tell everybody, and go on with what came meanwhile."""
         if failure is not None:
-            self._undo(group, failure)
+            self._roll_back()
+            for work in reversed(group.works):
+                if work.error is None:
+                    work.undo()
+                    work.error = failure
         else:
+            self._most = min(_MOST, 2 * self._most)
             self.commits += 1
-            self.operations += len(group)
-            for work in group:
+            self.operations += len(group.works)
+            for work in group.works:
                 if work.transaction is not None:
                     work.transaction.committed()
-        for work in group:
+        for work in group.works:
             work.resolve()
-        if self._waiting:
-            self._loop.call_soon(self._group)
-        else:
-            self._busy = False
-            self._idle.set()
+        self._go_on()
 
-    def _undo(self, group: list[_Work[Any]], failure: Exception) -> None:
+    def _undone(self, group: _Group, error: Exception) -> None:
+        """Nothing of this group came to be: its operations are tried again, at last one by one."""
+        self._roll_back()
+        again = []
+        for work in reversed(group.works):
+            work.undo()
+            work.attempts += 1
+            if work.attempts < _ATTEMPTS:
+                again.append(work)
+            else:
+                log.error("an operation is given up after %d attempts", work.attempts, exc_info=error)
+                work.error = error
+                work.resolve()
+        self._waiting.extendleft(again)
+        self._most = max(1, len(group.works) // 4)
+        log.debug("%d operations are tried again: %s", len(again), error)
+        self._go_on()
+
+    def _roll_back(self) -> None:
         try:
             self._session.script("ROLLBACK")
         except Exception:
             log.debug("there was no transaction to roll back", exc_info=True)
-        for work in reversed(group):
-            if work.error is None:
-                work.error = failure
-                if work.transaction is not None:
-                    work.transaction.rolled_back()
+
+    def _go_on(self) -> None:
+        if self._waiting:
+            self._loop.call_soon(self._next)
+        else:
+            self._rest()
+
+    def _rest(self) -> None:
+        self._busy = False
+        self._idle.set()
 
 
 def _log_failure(future: Future[object]) -> None:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import random
+import signal
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
 import sqlalchemy
 
 from boincserver import project
+from boincserver.control import connect
 from boincserver.doctor import examine
+from boincserver.errors import ConfigError, ControlError, ServerNotRunning
 from boincserver.files import FileStore
 from boincserver.project import Project
 from boincserver.records import Job
+from boincserver.serve import serve
+from boincserver.shard import Shard, ShardLock
+from boincserver.states import ErrorMask
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing.serving import ServerProcess
 
 from .conftest import add_app
 
@@ -24,36 +36,58 @@ def shout(job: SimulatedJob) -> dict[str, bytes]:
     return {"out": job.inputs["in"].upper()}
 
 
-@pytest.fixture(scope="module")
-def database_url(need: Callable[..., None]) -> Iterator[str]:
-    need("mariadbd", "mariadb-install-db")
-    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
-        data = Path(folder) / "data"
-        socket = Path(folder) / "s"
+class MariaDB:
+    """A `mariadbd` with durable commits, that can be stopped and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.socket, self.number = folder, folder / "s", 0
         subprocess.run(
-            ["mariadb-install-db", "--no-defaults", f"--datadir={data}", "--auth-root-authentication-method=normal", "--user=root"],
+            ["mariadb-install-db", "--no-defaults", f"--datadir={folder}/data", "--auth-root-authentication-method=normal", "--user=root"],
             check=True, capture_output=True, timeout=120,
         )  # fmt: skip
-        with (Path(folder) / "log").open("wb") as log:
-            server = subprocess.Popen(
+        self.start()
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
                 [
-                    "mariadbd", "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking",
-                    "--user=root", "--innodb-flush-log-at-trx-commit=1", f"--pid-file={folder}/pid",
+                    "mariadbd", "--no-defaults", f"--datadir={self.folder}/data", f"--socket={self.socket}", "--skip-networking",
+                    "--user=root", "--innodb-flush-log-at-trx-commit=1", f"--pid-file={self.folder}/pid",
                 ],
                 stdout=log, stderr=log,
             )  # fmt: skip
+        # The driver leaves its socket open when nobody answers, so it is not asked before somebody can.
+        wait_until(self.socket.exists, timeout=60, what="mariadbd to listen")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(60)
+
+    def create(self) -> str:
+        """A new, empty database; returns its URL."""
+        self.number += 1
+        root = f"mysql+pymysql://root@localhost/%s?unix_socket={self.socket}&charset=utf8mb4"
+        engine = sqlalchemy.create_engine(root % "")
+        with engine.connect() as connection:
+            connection.exec_driver_sql(f"CREATE DATABASE project{self.number} CHARACTER SET utf8mb4")
+        engine.dispose()
+        return root % f"project{self.number}"
+
+
+@pytest.fixture(scope="module")
+def mariadb(need: Callable[..., None]) -> Iterator[MariaDB]:
+    need("mariadbd", "mariadb-install-db")
+    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
+        server = MariaDB(Path(folder))
         try:
-            root = f"mysql+pymysql://root@localhost/%s?unix_socket={socket}&charset=utf8mb4"
-            engine = sqlalchemy.create_engine(root % "")
-            # The driver leaves its socket open when nobody answers, so it is not asked before somebody can.
-            wait_until(socket.exists, timeout=60, what="mariadbd to listen")
-            with engine.connect() as connection:
-                connection.exec_driver_sql("CREATE DATABASE project CHARACTER SET utf8mb4")
-            engine.dispose()
-            yield root % "project"
+            yield server
         finally:
-            server.terminate()
-            server.wait(30)
+            server.stop()
+
+
+@pytest.fixture
+def database_url(mariadb: MariaDB) -> str:
+    return mariadb.create()
 
 
 def test_the_whole_way_on_mariadb(database_url: str, tmp_path: Path) -> None:
@@ -79,8 +113,197 @@ def test_the_whole_way_on_mariadb(database_url: str, tmp_path: Path) -> None:
         assert control.users()[0]["name"] == "Jürgen 🚀"
         assert control.status()["jobs"]["done"] == 20
         server.kill()
+    assert findings(directory) == []
+
+
+def findings(directory: Path) -> list[str]:
     database = Project.open(directory).open_database()
     try:
-        assert list(examine(database, FileStore(directory / "upload"))) == []
+        return list(examine(database, FileStore(directory / "upload")))
     finally:
         database.close()
+
+
+# --- several processes ------------------------------------------------------------------------------------------------
+
+
+def make_shared(directory: Path, database_url: str, processes: int = 2) -> Project:
+    """A project that so many processes serve."""
+    project.create(directory, f"http://127.0.0.1:{free_port()}/", database=database_url)
+    settings = directory / "project.toml"
+    settings.write_text(settings.read_text().replace("processes = 1\n", f"processes = {processes}\n"))
+    return Project.open(directory)
+
+
+def members(server: ServerProcess) -> list[int]:
+    """The processes that serve, by their number."""
+    pid = server.process.pid
+    found = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    lines = {child: Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0") for child in found}
+    return sorted((child for child in found if b"--number" in lines[child]), key=lambda c: lines[c].index(b"--number"))
+
+
+def volunteers(url: str, keys: Sequence[str], computers: int) -> Iterator[SimulatedVolunteer]:
+    for n in range(computers):
+        yield SimulatedVolunteer(url, keys[n % len(keys)], shout, ncpus=4, name=f"computer{n}")
+
+
+def survive(directory: Path, database_url: str, tmp_path: Path, kills: int) -> None:
+    """Two of everything under load, one of them killed at random moments; in the end every job is done, once."""
+    chance = random.Random(1969)
+    made = make_shared(directory, database_url)
+    total = 80 * kills
+    done: dict[str, bytes] = {}
+    with serving(directory) as server, contextlib.ExitStack() as stack:
+        control = server.control
+        add_app(control, tmp_path)
+        wait_until(lambda: len(members(server)) == 2, timeout=60, what="two processes")
+        keys = [control.create_account(f"v{n}@example.org") for n in range(3)]
+        crowd = [stack.enter_context(one) for one in volunteers(made.config.url, keys, 6)]
+        batch = control.create_batch("upper", "b")
+        options = {"min_quorum": 2, "max_error_results": 20, "max_total_results": 40, "max_success_results": 20}
+        wanted = [Job(f"j{n}", {"in": f"text {n}".encode()}, {"out": 1000}, **options) for n in range(total)]
+        assert control.create_jobs(batch.id, wanted) == total
+        for one in crowd:
+            one.start(pause=0.02)
+        after = 0
+
+        def collect(enough: int) -> bool:
+            nonlocal after
+            try:
+                outcomes = connect(directory).outcomes(batch.id, after=after, wait=0.2)
+            except (ServerNotRunning, ControlError, OSError, HTTPException):
+                return False
+            for outcome in outcomes:
+                assert outcome.name not in done
+                assert outcome.error_mask == ErrorMask.NONE, outcome
+                done[outcome.name], after = outcome.outputs["out"], outcome.seq
+            return len(done) >= enough
+
+        for kill in range(kills):
+            # Both are at it: what is not done yet is more than what either holds.
+            wait_until(lambda enough=total * kill // (kills + 1): collect(enough), timeout=120, what="progress")
+            time.sleep(chance.uniform(0, 0.5))  # the moment of the kill, not a synchronisation
+            os.kill(chance.choice(members(server)), signal.SIGKILL)
+        wait_until(lambda: collect(total), timeout=240, what=f"{total} outcomes")
+    assert done == {f"j{n}": f"TEXT {n}".encode() for n in range(total)}
+    assert findings(directory) == []
+    assert sent_twice(directory) == []
+
+
+def sent_twice(directory: Path) -> list[str]:
+    """Workunits of which a user has more copies that count than one."""
+    database = Project.open(directory).open_database()
+    try:
+        with database.engine.connect() as connection:
+            return list(connection.scalars(sqlalchemy.text(
+                "SELECT w.name FROM result r JOIN workunit w ON w.id = r.workunitid WHERE r.outcome = 1 "
+                "GROUP BY w.name, r.userid HAVING COUNT(*) > 1"
+            )))  # fmt: skip
+    finally:
+        database.close()
+
+
+def test_two_processes_of_which_one_is_killed(directory: Path, database_url: str, tmp_path: Path) -> None:
+    survive(directory, database_url, tmp_path, 3)
+
+
+@pytest.mark.soak
+def test_two_processes_of_which_one_is_killed_thirty_times(directory: Path, database_url: str, tmp_path: Path) -> None:
+    survive(directory, database_url, tmp_path, 30)
+
+
+# --- the database goes away -------------------------------------------------------------------------------------------
+
+
+def outage(
+    mariadb: MariaDB, directory: Path, database_url: str, tmp_path: Path, seconds: float, processes: int
+) -> None:
+    """The database is stopped while volunteers work; the server waits for it, and nothing is lost."""
+    made = make_shared(directory, database_url, processes)
+    total = 60
+    with serving(directory) as server, contextlib.ExitStack() as stack:
+        control = server.control
+        add_app(control, tmp_path)
+        crowd = [
+            stack.enter_context(one)
+            for one in volunteers(made.config.url, [control.create_account("v@example.org")], 3)
+        ]
+        batch = control.create_batch("upper", "b")
+        control.create_jobs(batch.id, [Job(f"j{n}", {"in": f"text {n}".encode()}, {"out": 1000}) for n in range(total)])
+        for one in crowd:
+            one.start(pause=0.1)
+        wait_until(lambda: control.outcomes(batch.id), timeout=60, what="the first outcome")
+        mariadb.stop()
+        time.sleep(seconds)  # how long it is away
+        assert server.process.poll() is None
+        mariadb.start()
+
+        def complete() -> bool:
+            try:
+                return len(connect(directory).outcomes(batch.id)) == total
+            except (ServerNotRunning, ControlError, OSError, HTTPException):
+                return False
+
+        wait_until(complete, timeout=120, what="all outcomes")
+        assert {one.name: one.outputs["out"] for one in connect(directory).outcomes(batch.id)} == {
+            f"j{n}": f"TEXT {n}".encode() for n in range(total)
+        }
+    assert findings(directory) == []
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_database_that_goes_away_is_waited_for(
+    mariadb: MariaDB, directory: Path, database_url: str, tmp_path: Path, processes: int
+) -> None:
+    outage(mariadb, directory, database_url, tmp_path, 1.0, processes)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_database_that_is_away_for_half_a_minute(
+    mariadb: MariaDB, directory: Path, database_url: str, tmp_path: Path, processes: int
+) -> None:
+    outage(mariadb, directory, database_url, tmp_path, 30.0, processes)
+
+
+# --- what one process does the other learns ------------------------------------------------------------------------------
+
+
+def test_an_application_is_known_to_every_process(directory: Path, database_url: str, tmp_path: Path) -> None:
+    made = make_shared(directory, database_url, 3)
+    with serving(directory) as server:
+        control = server.control
+        wait_until(lambda: len(members(server)) == 3, timeout=60, what="three processes")
+        add_app(control, tmp_path)
+        batch = control.create_batch("upper", "b")
+        names = [f"j{n}" for n in range(30)]
+        control.create_jobs(batch.id, [Job(name, {"in": b"text"}, {"out": 1000}) for name in names])
+        with SimulatedVolunteer(made.config.url, control.create_account("v@example.org"), shout, ncpus=2) as one:
+            # Each contact is a connection of its own, taken by any of the processes.
+            wait_until(lambda: one.step() + len(one.finished) == 0 and one.jobs_done == 30, timeout=60, what="30 jobs")
+            hosts = control.hosts()
+        assert [host.succeeded for host in hosts] == [30]
+        assert sorted(outcome.name for outcome in control.outcomes(batch.id)) == sorted(names)
+
+
+def test_two_processes_of_one_shard_do_not_serve_together(directory: Path, database_url: str, tmp_path: Path) -> None:
+    make_shared(directory, database_url, 1)
+    database = Project.open(directory).open_database()
+    try:
+        ShardLock(database, Shard(0, 1)).take()
+        second = ShardLock(database, Shard(0, 1))
+        assert not second.held()
+        other = ShardLock(database, Shard(1, 2))
+        other.take()
+        assert other.held()
+    finally:
+        database.close()
+
+
+def test_several_processes_on_sqlite_are_refused(directory: Path) -> None:
+    project.create(directory, f"http://127.0.0.1:{free_port()}/")
+    settings = directory / "project.toml"
+    settings.write_text(settings.read_text().replace("processes = 1\n", "processes = 2\n"))
+    with pytest.raises(ConfigError, match="MariaDB"):
+        serve(Project.open(directory))

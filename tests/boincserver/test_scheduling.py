@@ -180,8 +180,8 @@ def test_the_feeder_gives_the_most_urgent_and_then_the_oldest(items: list[tuple[
 
 
 class _Nothing:
-    def all(self, *_: object, **__: object) -> list[object]:
-        return []
+    def value(self, *_: object, **__: object) -> None:
+        return None
 
 
 # --- through the wire -------------------------------------------------------------------------------------------------
