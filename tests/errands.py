@@ -75,12 +75,53 @@ def count_words(factor):
     return factor * len(words), sorted(os.listdir("."))
 
 
-def die_once(mark, x):
-    """Take the process along at the first try of x = 1."""
-    if x == 1 and not os.path.exists(mark):
-        open(mark, "x").close()
+def die_if_told(x):
+    """Take the process along, x = 1 and as long as the environment says so."""
+    if x == 1 and os.environ.get("ERRANDS_DIE"):
         os._exit(3)
     return x
+
+
+def pry(slot, home):
+    """Try what the sandbox is there for; what came of each."""
+    import socket
+
+    supervisor = f"/proc/{os.getppid()}"
+
+    def attempt(act):
+        try:
+            act()
+        except OSError as error:
+            return "denied" if error.errno in (1, 13) else str(error)
+        return "allowed"
+
+    return {
+        "init data": attempt(lambda: open(f"{slot}/init_data.xml", "a")),
+        "init data by way of the supervisor": attempt(lambda: open(f"{supervisor}/cwd/init_data.xml")),
+        "the supervisor's environment": attempt(lambda: open(f"{supervisor}/environ")),
+        "its own children's state": attempt(lambda: open("/proc/self/task/../stat")),
+        "home": attempt(lambda: os.listdir(home)),
+        "network": attempt(socket.socket),
+    }
+
+
+def lay_a_trap(trick, target):
+    """Put something else where the job's journal was, and die."""
+    os.chdir("..")
+    with open(target, "w") as file:
+        file.write("precious")
+    journal = "pymw_outcomes.part"
+    os.unlink(journal)
+    if trick == "link":
+        os.symlink(target, journal)
+    elif trick == "hard link":
+        os.link(target, journal)
+    elif trick == "pipe":
+        os.mkfifo(journal)
+    else:
+        with open(journal, "wb") as file:
+            file.truncate(1 << 40)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def be_a_master():

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import json
@@ -30,6 +31,7 @@ from boincserver.records import (
     Job,
     JobOutcome,
     JobState,
+    SentFile,
     ServerInfo,
 )
 from boincserver.states import ErrorMask, Outcome, ValidateState
@@ -44,6 +46,7 @@ __all__ = [
     "Job",
     "JobOutcome",
     "JobState",
+    "SentFile",
     "ServerInfo",
     "connect",
 ]
@@ -167,15 +170,17 @@ class Control:
         plan_class: str = "",
     ) -> AppVersionInfo:
         """Have a signed version with exactly these files: the newest one if it has them, else the next number."""
+        sent = [file.path if isinstance(file.path, SentFile) else self.send(file.path) for file in files]
         described = [
             {
-                "name": self.put_file(file.path, suffix=_safe_suffix(Path(file.path).name)),
+                "name": there.name,
+                "gzipped": there.gzipped,
                 "open_name": file.open_name,
                 "main_program": file.main_program,
                 "executable": file.executable or file.main_program,
                 "copy": file.copy,
             }
-            for file in files
+            for file, there in zip(files, sent, strict=True)
         ]
         value = self._call(
             "ensure_app_version",
@@ -187,6 +192,18 @@ class Control:
             plan_class=plan_class,
         )
         return AppVersionInfo(**value)
+
+    def send(self, path: str | os.PathLike[str], *, suffix: str | None = None, compressed: bool = False) -> SentFile:
+        """Keep a file for application versions, under its digest and `suffix`, by default from its own name.
+
+        With `compressed` clients fetch it gzipped, and expand and check it before they use it.
+        """
+        suffix = _safe_suffix(Path(path).name) if suffix is None else suffix
+        name = self.put_file(path, suffix=suffix)
+        if not compressed:
+            return SentFile(name)
+        data = gzip.compress(Path(path).expanduser().read_bytes(), 9, mtime=0)
+        return SentFile(name, self.put_file(data, suffix=f"{suffix}.gz"))
 
     def put_file(self, source: str | os.PathLike[str] | bytes, *, suffix: str = "") -> str:
         """Keep a file for jobs to use; returns its name, which holds the digest of its content."""

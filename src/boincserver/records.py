@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 from boincserver.states import ErrorMask, Outcome, ValidateState
 
-__all__ = ["AppFile", "AppVersionInfo", "Attempt", "Batch", "HostInfo", "Job", "JobOutcome", "JobState", "ServerInfo"]
+__all__ = [
+    "AppFile",
+    "AppVersionInfo",
+    "Attempt",
+    "Batch",
+    "HostInfo",
+    "Job",
+    "JobOutcome",
+    "JobState",
+    "SentFile",
+    "ServerInfo",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +34,18 @@ class ServerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """A file that is on the server: its name there, and that of its compressed form for clients to fetch instead."""
+
+    name: str
+    gzipped: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AppFile:
     """A file of an application version. `open_name` is how the program opens it; `copy`: a real copy, not a link."""
 
-    path: str | os.PathLike[str]
+    path: str | os.PathLike[str] | SentFile
     open_name: str
     main_program: bool = False
     executable: bool = False
@@ -57,7 +76,8 @@ class Batch:
 class Job:
     """A job to create. An input is its bytes, or the name of a file from `put_file`; an output has its largest size.
 
-    `copy_files`: the program finds real files under the open names, instead of BOINC's link files.
+    `copy_files`: the program finds real files under the open names, instead of BOINC's link files. `app` is another
+    application than the batch's.
     """
 
     name: str
@@ -76,6 +96,7 @@ class Job:
     rsc_disk_bound: float = 1e9
     priority: int = 0
     copy_files: bool = False
+    app: str = ""
 
 
 @dataclass(frozen=True, slots=True)

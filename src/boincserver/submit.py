@@ -130,6 +130,8 @@ class StoredAppFile:
     main_program: bool
     executable: bool
     copy: bool
+    gzipped: str = ""
+    """The name of its compressed form, if clients are to fetch that."""
 
 
 @dataclass
@@ -197,7 +199,7 @@ class Submitter:
         )  # fmt: skip
         tx.db.insert(our_version_table, app_version_id=identifier, digest=digest)
         # Version files belong to no workunit; workunit 0 keeps them from being swept.
-        for name in {file.name for file in files}:
+        for name in {name for file in files for name in (file.name, file.gzipped) if name}:
             if tx.db.get(use_table, ("name",), workunitid=0, name=name) is None:
                 tx.db.insert(use_table, workunitid=0, name=name)
         self._reload(tx)
@@ -215,9 +217,9 @@ class Submitter:
         for file in files:
             stored = self.stored(db, file.name)
             signature = signing.sign_md5(stored.md5, key)
-            infos.append(
-                FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes, signature, file.executable)
-            )
+            gzipped = self.url_of(self.stored(db, file.gzipped).name) if file.gzipped else ""
+            url = self.url_of(stored.name)
+            infos.append(FileInfo(stored.name, url, stored.md5, stored.nbytes, signature, file.executable, gzipped))
         return infos
 
     def _platform(self, db: Session, name: str, now: int) -> int:
@@ -321,7 +323,8 @@ class Submitter:
 
     def create_jobs(self, tx: Transaction, batch: int, wanted: Sequence[Job], now: int) -> int:
         """Create those of these jobs whose names are new; returns how many."""
-        app = self.batch_app(tx.db, batch)
+        usual = self.batch_app(tx.db, batch).id
+        apps = {name: self.app(name).id if name else usual for name in {job.app for job in wanted}}
         new = [job for job in wanted if tx.db.get(workunit_table, ("id",), name=job.name) is None]
         if not new:
             return 0
@@ -339,7 +342,7 @@ class Submitter:
             like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, job.copy_files)
             if like not in texts:
                 texts = {like: self._document(job, inputs)}
-            workunits.append(_workunit_row(job, app.id, batch, templates[shape], texts[like], now))
+            workunits.append(_workunit_row(job, apps[job.app], batch, templates[shape], texts[like], now))
             used.append({stored.name for _, stored in inputs})
         numbers = tx.db.insert_named(workunit_table, workunits)
         for job, row, number, names in zip(new, workunits, numbers, used, strict=True):
@@ -347,10 +350,10 @@ class Submitter:
             for copy in range(row["target_nresults"]):
                 name = f"{job.name}_{copy}"
                 document = self.pipeline.outputs.document(row["result_template_file"], name)
-                results.append(jobs.new_result(name, number, app.id, batch, job.priority, document, now))
+                results.append(jobs.new_result(name, number, row["appid"], batch, job.priority, document, now))
                 entries.append(
                     Entry(
-                        0, name, number, app.id, job.priority, job.rsc_fpops_est, job.rsc_memory_bound,
+                        0, name, number, row["appid"], job.priority, job.rsc_fpops_est, job.rsc_memory_bound,
                         job.rsc_disk_bound, job.delay_bound,
                     )
                 )  # fmt: skip
@@ -421,7 +424,9 @@ class Submitter:
 def _version_digest(
     appid: int, platform: str, plan_class: str, api_version: str, files: Sequence[StoredAppFile]
 ) -> str:
-    described = sorted((f.open_name, f.name, f.main_program, f.executable, f.copy) for f in files)
+    described = sorted(
+        (f.open_name, f.name, f.main_program, f.executable, f.copy) + ((f.gzipped,) if f.gzipped else ()) for f in files
+    )
     return hashlib.sha256(repr((appid, platform, plan_class, api_version, described)).encode()).hexdigest()
 
 

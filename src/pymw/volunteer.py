@@ -1,6 +1,6 @@
 """The program that runs on a volunteer's computer: a supervisor, and a child that runs the calls of one job.
 
-    BOINC client ──shared memory── supervisor ──pipes── child: load the bundle, run item after item
+    BOINC client ──shared memory── supervisor ──pipes── child, in the sandbox: load the bundle, run item after item
                                        │                   │ appends each outcome to JOURNAL
                                        └── the child died: the item that it was on is charged with that,
                                            a new child takes the rest
@@ -11,50 +11,40 @@ since it makes the stock client back off from the whole project. Standard librar
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import errno
-import importlib
-import io
 import os
-import shutil
-import struct
 import sys
-import time
-import traceback
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from pymw import codec, envelope, signature
-from pymw.outcome import Ending, ExceptionData, Outcome
-from pymw.worker import CurrentTask, install, perform, seed_generators
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pyboinc.ending import ChildExit
-    from pymw.loader import Loaded
+    from collections.abc import Sequence
 
-__all__ = ["BUNDLE", "FILES", "OUTCOMES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
+    from pyboinc.ending import ChildExit
+
+__all__ = ["BUNDLE", "FILES", "JOURNAL", "OUTCOMES", "PACKAGES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
 
 # The names under which a job's files stand in its slot directory.
 BUNDLE, SIGNATURE, TASKS, OUTCOMES = "code.zip", "signature", "tasks", "outcomes"
 FILES = "files"  # the folder of the data files
+PACKAGES = "packages"  # the folder of the packages that the code imports, as archives
 TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
-CODE = "pymw_code"  # the user's own modules, unpacked
-WORK = "pymw_work"  # the working directory of the call that runs
-MAX_OUTPUT_FILES = 48 << 20  # bytes in all of the files that one call leaves
 HOST_FAILED = 1
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job in the current directory; the program's exit code."""
     if list(arguments) == ["--child"]:
-        return _child()
+        from pymw import items
+
+        return items.run()
+    from pyboinc.sandbox import Policy
     from pyboinc.supervisor import supervise
 
     os.environ["PYTHONHASHSEED"] = "0"  # replicas on other hosts must agree on the order of sets
-    return supervise(_child_command(), after_exit=_after_exit)
+    os.environ.pop("LD_PRELOAD", None)  # what somebody hung into the client need not bear the sandbox
+    # Programs look after their own children in /proc; of others it shows what any user sees of them, and no more.
+    policy = Policy(read=["/proc"])
+    return supervise(_child_command(), after_exit=_after_exit, sandbox=policy, outputs=[OUTCOMES])
 
 
 def _child_command() -> list[str]:
@@ -63,223 +53,15 @@ def _child_command() -> list[str]:
 
 def _after_exit(ending: ChildExit) -> Sequence[str] | int:
     """What comes after a child: the job's end, or another child for the items that are left."""
-    if ending.exit_code() == 0 and Path(_resolve(OUTCOMES)).exists():
+    from pyboinc.confine import WORK
+    from pyboinc.slot import resolve
+
+    if ending.exit_code() == 0 and os.path.exists(resolve(OUTCOMES)):
         return 0
-    journal = Journal(Path(JOURNAL))
-    if journal.running is None:
-        return ending.exit_code() or HOST_FAILED  # it died before it began an item: this host cannot run the job
-    lost = Outcome(Ending.LOST, detail=str(ending), stderr=ending.stderr.decode("utf-8", "replace"))
-    journal.finish(journal.running, envelope.pack_outcome(lost))
-    return _child_command()
+    from pymw import items
 
-
-class Journal:
-    """The outcomes so far, appended one by one: (index, packed outcome), or (index, nothing) when an item begins."""
-
-    HEADER = struct.Struct("<ii")  # index, length; length -1 for an item that begins
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.finished: dict[int, bytes] = {}
-        self.running: int | None = None
-        data = path.read_bytes() if path.exists() else b""
-        whole = 0
-        while whole + self.HEADER.size <= len(data):
-            index, length = self.HEADER.unpack_from(data, whole)
-            content = whole + self.HEADER.size
-            if length < 0:
-                self.running, length = index, 0
-            elif content + length > len(data):
-                break
-            else:
-                self.running, self.finished[index] = None, data[content : content + length]
-            whole = content + length
-        if whole < len(data):  # it was killed in the middle of writing: that item runs again
-            os.truncate(path, whole)
-
-    def begin(self, index: int) -> None:
-        """Item `index` runs from now on."""
-        self._append(self.HEADER.pack(index, -1))
-
-    def finish(self, index: int, outcome: bytes) -> None:
-        """Item `index` ended."""
-        self.finished[index] = outcome
-        self.running = None
-        self._append(self.HEADER.pack(index, len(outcome)) + outcome)
-
-    def _append(self, record: bytes) -> None:
-        with self.path.open("ab") as file:
-            file.write(record)
-
-
-def _child() -> int:
-    from pymw.loader import load
-
-    try:
-        signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
-    except signature.BadSignature as refused:
-        sys.stderr.write(f"refused: {refused}\n")
-        return HOST_FAILED
-    job = envelope.unpack_job(_read(TASKS))
-    journal = Journal(Path(JOURNAL))
-    try:
-        loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
-    except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
-        traceback.print_exc()
-        return HOST_FAILED
-    for module in loaded.requires:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)  # before the seeds: some have a random generator of their own
-    for index in range(len(job.items)):
-        if index not in journal.finished:
-            journal.begin(index)
-            with _workplace(job.files):
-                outcome = _run(loaded, job, index)
-            journal.finish(index, outcome)
-    target = Path(_resolve(OUTCOMES))
-    whole = envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))])
-    part = target.with_name(target.name + ".part")
-    part.write_bytes(whole)
-    part.replace(target)
-    return 0
-
-
-def _run(loaded: Loaded, job: envelope.Job, index: int) -> bytes:
-    from pymw.loader import import_for
-
-    item = job.items[index]
-    install(_VolunteersTask(item, index, len(job.items), loaded.modules))
-    try:
-        with _captured() as (stdout, stderr):
-            args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
-            if item.seed is not None:
-                seed_generators(item.seed)
-            outcome = perform(loaded.function, args, kwargs, encodable=envelope.encodable)
-    finally:
-        install(None)
-    fault = _fault_of_host(outcome.exception, loaded.requires)
-    if fault is not None:
-        outcome = Outcome(Ending.LOST, detail=fault)
-    elif outcome.ending is Ending.RETURNED and job.outputs:
-        outcome = _with_files(outcome, job.outputs)
-    return envelope.pack_outcome(dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text()))
-
-
-def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
-    """The outcome with the files that the call left in its working directory."""
-    files, room = {}, MAX_OUTPUT_FILES
-    for name in names:
-        try:
-            room -= Path(name).stat().st_size
-            if room < 0:
-                return Outcome(Ending.UNSENDABLE, detail=f"its output files take more than {MAX_OUTPUT_FILES} bytes")
-            files[name] = Path(name).read_bytes()
-        except OSError as error:
-            return Outcome(Ending.UNSENDABLE, detail=f"it left no file {name!r}: {error.strerror}")
-    return dataclasses.replace(outcome, files=files)
-
-
-@contextlib.contextmanager
-def _workplace(files: Sequence[str]) -> Iterator[None]:
-    """A fresh working directory in which the job's data files are under their names."""
-    slot = Path.cwd()
-    folder = slot / WORK
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name in files:
-        source, target = (slot / _resolve(f"{FILES}/{name}")).resolve(), folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.symlink_to(source)
-        except OSError:  # Windows keeps links for administrators
-            shutil.copyfile(source, target)
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(slot)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:
-    """What an exception says of this computer rather than of the function; None where it is the function's own."""
-    if error is None or error.module != "builtins":
-        return None
-    if error.qualname == "MemoryError":
-        return "the host's memory was not enough"
-    if error.qualname == "OSError" and error.args and error.args[0] == errno.ENOSPC:
-        return "the host's disk was full"
-    if error.qualname == "ModuleNotFoundError" and error.state.get("name", "").partition(".")[0] in requires:
-        return f"the host has no module {error.state['name']!r}"
-    return None
-
-
-class _VolunteersTask(CurrentTask):
-    """What the function's progress() and checkpoint reach: BOINC's own, scaled to this item's part of the job."""
-
-    def __init__(self, item: envelope.Item, index: int, count: int, modules: tuple[str, ...]) -> None:
-        self.id, self.index, self.count, self.modules = item.id, index, count, modules
-
-    def progress(self, fraction: float) -> None:
-        import pyboinc
-
-        pyboinc.fraction_done((self.index + fraction) / self.count)
-
-    def log(self, message: str) -> None:
-        sys.stderr.write(message + "\n")
-
-    def load(self, default: Any) -> Any:
-        import pyboinc
-
-        saved = pyboinc.checkpoint.load()
-        if saved is None:
-            return default
-        index, state = codec.decode(saved)
-        return codec.decode(state, modules=self.modules) if index == self.index else default
-
-    def save(self, value: Any) -> None:
-        import pyboinc
-
-        pyboinc.checkpoint.save(codec.encode((self.index, codec.encode(value))))
-
-    def due(self) -> bool:
-        import pyboinc
-
-        return pyboinc.checkpoint.due()
-
-
-class _Tail(io.TextIOBase):
-    """Keeps the end of what is written."""
-
-    def __init__(self) -> None:
-        self.kept = ""
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str) -> int:
-        self.kept = (self.kept + text)[-2 * envelope.MAX_TEXT :]
-        return len(text)
-
-    def text(self) -> str:
-        return self.kept[-envelope.MAX_TEXT :]
-
-
-@contextlib.contextmanager
-def _captured() -> Iterator[tuple[_Tail, _Tail]]:
-    stdout, stderr = _Tail(), _Tail()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        yield stdout, stderr
-
-
-def _read(name: str) -> bytes:
-    return Path(_resolve(name)).read_bytes()
-
-
-def _resolve(name: str) -> str:
-    import pyboinc
-
-    return pyboinc.resolve(name)
+    charged = items.charge(ending, os.path.join(WORK, JOURNAL))
+    return _child_command() if charged else ending.exit_code() or HOST_FAILED
 
 
 if __name__ == "__main__":

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
 from boincserver.control import Control, Job
+from boincserver.errors import UnknownApp
 from boincserver.states import ErrorMask, Outcome
 from boincserver.testing import SimulatedVolunteer, wait_until
+
+from .conftest import UPPER, add_app
 
 
 def jobs(count: int, **options: object) -> list[Job]:
@@ -58,3 +66,16 @@ def test_a_failing_job_among_good_ones(control: Control, upper: str, url: str) -
     assert outcomes["bad"].attempts[0].outcome == Outcome.CLIENT_ERROR
     assert outcomes["bad"].attempts[0].exit_status == 3
     assert outcomes["job1"].outputs["out"] == b"TEXT 1\n"
+
+
+def test_jobs_of_one_batch_for_two_applications(control: Control, upper: str, url: str, tmp_path: Path) -> None:
+    add_app(control, tmp_path, "lower", UPPER.replace("tr a-z A-Z", "tr A-Z a-z"))
+    batch = control.create_batch(upper, "both")
+    (one, other) = jobs(2)
+    control.create_jobs(batch.id, [one, replace(other, app="lower")])
+    with pytest.raises(UnknownApp, match="'none'"):
+        control.create_jobs(batch.id, [replace(one, name="x", app="none")])
+    with SimulatedVolunteer(url, control.create_account("v@example.org"), ncpus=4) as volunteer:
+        volunteer.step()
+        volunteer.contact()
+    assert {o.name: o.outputs["out"] for o in control.outcomes(batch.id)} == {"job0": b"TEXT 0\n", "job1": b"text 1\n"}

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from boincserver import cli
-from boincserver.control import Control, Job, JobOutcome
+from boincserver.control import AppFile, Control, Job, JobOutcome
 from boincserver.project import Project
 from boincserver.states import ErrorMask, Outcome
 from boincserver.testing import StockClient, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 from boincserver.testing.stock import faketime_library
 
-from .conftest import UPPER, add_app, make_project
+from .conftest import PLATFORM, UPPER, add_app, make_project
 
 pytestmark = pytest.mark.stock
 
@@ -52,6 +52,22 @@ def test_attach_by_key_run_upload_report_acknowledge(control: Control, upper: st
         outcomes = collect(control, batch.id, 5)
         assert {o.outputs["out"] for o in outcomes.values()} == {f"N {n}\n".encode() for n in range(5)}
         wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the client to forget what was acknowledged")
+
+
+def test_a_program_travels_compressed(control: Control, url: str, tmp_path: Path) -> None:
+    """The client fetches the compressed form, and only that, expands it and finds it as it was signed."""
+    path = tmp_path / "upper.sh"
+    path.write_text(UPPER + "# and so on\n" * 10_000)
+    control.ensure_app("upper")
+    sent = control.send(path, compressed=True)
+    control.ensure_app_version("upper", PLATFORM, None, [AppFile(sent, "upper.sh", main_program=True)])
+    batch = control.create_batch("upper", "b")
+    control.create_jobs(batch.id, [Job("j", {"in": b"hello\n"}, {"out": 1000}, **SHORT)])
+    plain = next((control.directory / "download").glob(f"*/{sent.name}"))
+    plain.rename(plain.with_suffix(".away"))  # so that only the compressed one can be had
+    with StockClient(speed=SPEED) as client:
+        client.attach(url, control.create_account("v@example.org"))
+        assert collect(control, batch.id, 1)["j"].outputs["out"] == b"HELLO\n"
 
 
 def test_attach_by_creating_an_account_from_boinccmd(control: Control, upper: str, url: str) -> None:

@@ -20,8 +20,9 @@ from pymw import envelope
 from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.worker_app import worker_program
 from pymw.bundle import bundle
+from pymw.items import Journal
 from pymw.outcome import Ending, Outcome
-from pymw.volunteer import BUNDLE, OUTCOMES, SIGNATURE, TASKS, TRUSTED, Journal
+from pymw.volunteer import BUNDLE, JOURNAL, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 KEY: SigningKey
 
@@ -75,7 +76,7 @@ def perform(
 def test_values_and_what_was_printed_come_back(slot: Path) -> None:
     assert [outcome.value for outcome in perform(slot, errands.double, (1,), (2.5,), ("ab",))] == [2, 5.0, "abab"]
     (slot / OUTCOMES).unlink()
-    (slot / "pymw_outcomes.part").unlink()
+    (slot / "work" / JOURNAL).unlink()
     (outcome,) = perform(slot, errands.shout, ("hello",))
     assert (outcome.value, outcome.stdout, outcome.stderr) == (5, "HELLO\n", "hello\n")
 
@@ -122,11 +123,12 @@ def test_copies_of_a_task_draw_the_same_random_numbers_and_order_sets_alike(slot
 
 def test_a_restarted_job_goes_on_behind_what_is_finished(slot: Path) -> None:
     prepare(slot, errands.double, (1,), (2,))
-    journal = Journal(slot / "pymw_outcomes.part")
+    (slot / "work").mkdir()
+    journal = Journal(slot / "work" / JOURNAL)
     journal.begin(0)
     journal.finish(0, envelope.pack_outcome(Outcome(Ending.RETURNED, value="kept")))
     journal.begin(1)
-    with (slot / "pymw_outcomes.part").open("ab") as file:
+    with (slot / "work" / JOURNAL).open("ab") as file:
         file.write(b"\x01\0\0\0\xff")  # killed in the middle of writing
     assert run(slot).returncode == 0
     assert [outcome.value for outcome in outcomes(slot)] == ["kept", 4]
@@ -155,6 +157,25 @@ def test_code_that_was_changed_on_the_way_is_refused_and_never_run(slot: Path) -
     assert done.returncode == 1
     assert "refused: code.zip is not what was signed" in done.stderr
     assert not (slot / "ran").exists()
+
+
+def test_the_function_works_in_the_sandbox(slot: Path) -> None:
+    (outcome,) = perform(slot, errands.pry, (str(slot), str(Path.home())))
+    assert outcome.value.pop("its own children's state") == "allowed"
+    if os.geteuid() == 0:
+        outcome.value.pop("the supervisor's environment")  # a superuser may read anybody's
+    assert set(outcome.value.values()) == {"denied"}, outcome.value
+
+
+@pytest.mark.parametrize("trick", ["link", "hard link", "pipe", "huge"])
+def test_the_supervisor_writes_into_no_file_that_user_code_lays_in_its_way(slot: Path, trick: str) -> None:
+    """User code owns the folder of the journal, and the supervisor, which is free, appends to it when the code dies."""
+    precious = slot / "work" / "precious"
+    prepare(slot, errands.lay_a_trap, (trick, "precious"))
+    done = run(slot)
+    assert done.returncode == 195
+    assert "cannot be used" in done.stderr
+    assert precious.read_text() == "precious"
 
 
 def test_there_is_no_master_on_a_volunteers_computer(slot: Path) -> None:

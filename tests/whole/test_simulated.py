@@ -257,19 +257,21 @@ def test_the_master_outlasts_a_restart_of_the_server(tmp_path: Path) -> None:
 
 
 def test_a_task_is_sent_again_even_if_the_server_is_away_just_then(
-    project: Project, volunteers: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    project: Project, volunteers: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create, failed = Control.create_jobs, []
 
     def away_once(control: Control, batch: int, jobs: Any) -> int:
         if threading.current_thread().name == "pymw boinc collector" and not failed:
             failed.append(jobs)
+            monkeypatch.delenv("ERRANDS_DIE")
             raise ServerNotRunning("killed just now")
         return create(control, batch, jobs)
 
     monkeypatch.setattr(Control, "create_jobs", away_once)
+    monkeypatch.setenv("ERRANDS_DIE", "1")  # read on the volunteers' computers, where no file outside tells anything
     with Master(project.backend, rehearse=False) as master:
-        futures = [master.submit(errands.die_once, str(tmp_path / "mark"), n) for n in range(2)]
+        futures = [master.submit(errands.die_if_told, n) for n in range(2)]
         assert [future.result(LIMIT) for future in futures] == [0, 1]
     assert failed
 

@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
     )
     new.add_argument("--platform", default="x86_64-pc-linux-gnu", help="BOINC's name of it (default: %(default)s)")
     new.add_argument("--version", default=None, metavar="1.02", help="(default: the next one)")
+    new.add_argument("--gzip", action="store_true", help="let clients fetch the files compressed")
     new.add_argument("--plan-class", default="", help="the version's plan class (default: none)")
     new.add_argument("--validator", default="bitwise", help="how results are compared (default: %(default)s)")
     new.add_argument("--assimilator", default="outbox", help="who takes the outcomes (default: %(default)s)")
@@ -81,7 +82,10 @@ def _app_add(options: argparse.Namespace) -> int:
 
     control = connect(options.directory)
     control.ensure_app(options.name, validator=options.validator, assimilator=options.assimilator)
-    files = [AppFile(path, name, main_program=n == 0) for n, (path, name) in enumerate(map(_named, options.files))]
+    files = [
+        AppFile(control.send(path, compressed=options.gzip), name, main_program=n == 0)
+        for n, (path, name) in enumerate(map(_named, options.files))
+    ]
     version = control.ensure_app_version(
         options.name, options.platform, _version(options.version), files, plan_class=options.plan_class
     )

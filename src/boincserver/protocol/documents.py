@@ -27,6 +27,8 @@ class FileInfo:
     nbytes: int
     signature: str = ""
     executable: bool = False
+    gzipped_url: str = ""
+    """Where the same is to be had compressed; a client that knows of it fetches nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +53,9 @@ class OutputSpec:
 
 def _file_info(info: FileInfo) -> str:
     signature = f"<file_signature>\n{info.signature}</file_signature>\n" if info.signature else ""
+    gzipped = element("gzipped_url", info.gzipped_url) if info.gzipped_url else ""
     return (
-        f"<file_info>\n{element('name', info.name)}{element('url', info.url)}"
+        f"<file_info>\n{element('name', info.name)}{element('url', info.url)}{gzipped}"
         f"{flag('executable', info.executable)}{signature}"
         f"{element('md5_cksum', info.md5)}{element('nbytes', info.nbytes)}</file_info>\n"
     )

@@ -1,0 +1,275 @@
+"""The child of a job on a volunteer's computer: checks what it is to run, and runs item after item.
+
+Each outcome is appended to a journal, so that whoever watches can charge the item that a child died on, and the next
+child takes the rest. Standard library only, Python 3.9 or later.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import importlib
+import io
+import os
+import shutil
+import stat
+import struct
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pymw import codec, envelope, signature
+from pymw.outcome import Ending, ExceptionData, Outcome
+from pymw.volunteer import BUNDLE, FILES, HOST_FAILED, JOURNAL, OUTCOMES, SIGNATURE, TASKS, TRUSTED
+from pymw.worker import CurrentTask, install, perform, seed_generators
+
+if TYPE_CHECKING:
+    from pyboinc.ending import ChildExit
+    from pymw.loader import Loaded
+
+__all__ = ["Journal", "charge", "run"]
+
+CODE = "pymw_code"  # the user's own modules, unpacked
+WORK = "pymw_work"  # the working directory of the call that runs
+MOST_JOURNAL = 128 << 20  # bytes of all outcomes of a job; the server takes no more than half of that
+MAX_OUTPUT_FILES = 48 << 20  # bytes in all of the files that one call leaves
+
+
+def charge(ending: ChildExit, journal: str) -> bool:
+    """Note the item that the child died on as lost; False if there was none: this host cannot run the job."""
+    try:
+        kept = Journal(Path(journal))
+    except OSError as error:
+        sys.stderr.write(f"the job's own record cannot be used: {error}\n")
+        return False
+    if kept.running is None:
+        return False
+    lost = Outcome(Ending.LOST, detail=str(ending), stderr=ending.stderr.decode("utf-8", "replace"))
+    kept.finish(kept.running, envelope.pack_outcome(lost))
+    return True
+
+
+class Journal:
+    """The outcomes so far, appended one by one: (index, packed outcome), or (index, nothing) when an item begins."""
+
+    HEADER = struct.Struct("<ii")  # index, length; length -1 for an item that begins
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.finished: dict[int, bytes] = {}
+        self.running: int | None = None
+        with self._open(os.O_RDONLY | os.O_CREAT) as file:
+            data = file.read()
+        whole = 0
+        while whole + self.HEADER.size <= len(data):
+            index, length = self.HEADER.unpack_from(data, whole)
+            content = whole + self.HEADER.size
+            if length < 0:
+                self.running, length = index, 0
+            elif content + length > len(data):
+                break
+            else:
+                self.running, self.finished[index] = None, data[content : content + length]
+            whole = content + length
+        if whole < len(data):  # it was killed in the middle of writing: that item runs again
+            with self._open(os.O_WRONLY) as file:
+                file.truncate(whole)
+
+    def begin(self, index: int) -> None:
+        """Item `index` runs from now on."""
+        self._append(self.HEADER.pack(index, -1))
+
+    def finish(self, index: int, outcome: bytes) -> None:
+        """Item `index` ended."""
+        self.finished[index] = outcome
+        self.running = None
+        self._append(self.HEADER.pack(index, len(outcome)) + outcome)
+
+    def _append(self, record: bytes) -> None:
+        with self._open(os.O_WRONLY | os.O_APPEND) as file:
+            file.write(record)
+
+    def _open(self, flags: int) -> IO[bytes]:
+        # The folder is the user code's own, and the supervisor is not in its sandbox: no link leads it astray.
+        safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        descriptor = os.open(self.path, flags | safe, 0o644)
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > MOST_JOURNAL:
+            os.close(descriptor)
+            raise OSError(errno.EPERM, "not what a job of ours writes", str(self.path))
+        return os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb")
+
+
+def run() -> int:
+    """Run the job's items, as far as they are not finished, in the current directory; the exit code."""
+    from pymw.loader import load
+
+    try:
+        signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
+    except signature.BadSignature as refused:
+        sys.stderr.write(f"refused: {refused}\n")
+        return HOST_FAILED
+    job = envelope.unpack_job(_read(TASKS))
+    journal = Journal(Path(JOURNAL))
+    try:
+        loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
+    except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
+        traceback.print_exc()
+        return HOST_FAILED
+    for module in loaded.requires:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)  # before the seeds: some have a random generator of their own
+    for index in range(len(job.items)):
+        if index not in journal.finished:
+            journal.begin(index)
+            with _workplace(job.files):
+                outcome = _run(loaded, job, index)
+            journal.finish(index, outcome)
+    target = Path(_resolve(OUTCOMES))
+    whole = envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))])
+    part = target.with_name(target.name + ".part")
+    part.write_bytes(whole)
+    part.replace(target)
+    return 0
+
+
+def _run(loaded: Loaded, job: envelope.Job, index: int) -> bytes:
+    from pymw.loader import import_for
+
+    item = job.items[index]
+    install(_VolunteersTask(item, index, len(job.items), loaded.modules))
+    try:
+        with _captured() as (stdout, stderr):
+            args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
+            if item.seed is not None:
+                seed_generators(item.seed)
+            outcome = perform(loaded.function, args, kwargs, encodable=envelope.encodable)
+    finally:
+        install(None)
+    fault = _fault_of_host(outcome.exception, loaded.requires)
+    if fault is not None:
+        outcome = Outcome(Ending.LOST, detail=fault)
+    elif outcome.ending is Ending.RETURNED and job.outputs:
+        outcome = _with_files(outcome, job.outputs)
+    return envelope.pack_outcome(dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text()))
+
+
+def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
+    """The outcome with the files that the call left in its working directory."""
+    files, room = {}, MAX_OUTPUT_FILES
+    for name in names:
+        try:
+            room -= Path(name).stat().st_size
+            if room < 0:
+                return Outcome(Ending.UNSENDABLE, detail=f"its output files take more than {MAX_OUTPUT_FILES} bytes")
+            files[name] = Path(name).read_bytes()
+        except OSError as error:
+            return Outcome(Ending.UNSENDABLE, detail=f"it left no file {name!r}: {error.strerror}")
+    return dataclasses.replace(outcome, files=files)
+
+
+@contextlib.contextmanager
+def _workplace(files: Sequence[str]) -> Iterator[None]:
+    """A fresh working directory in which the job's data files are under their names."""
+    slot = Path.cwd()
+    folder = slot / WORK
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name in files:
+        source, target = (slot / _resolve(f"{FILES}/{name}")).resolve(), folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            target.symlink_to(source)
+        except OSError:  # Windows keeps links for administrators
+            shutil.copyfile(source, target)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(slot)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:
+    """What an exception says of this computer rather than of the function; None where it is the function's own."""
+    if error is None or error.module != "builtins":
+        return None
+    if error.qualname == "MemoryError":
+        return "the host's memory was not enough"
+    if error.qualname == "OSError" and error.args and error.args[0] == errno.ENOSPC:
+        return "the host's disk was full"
+    if error.qualname == "ModuleNotFoundError" and error.state.get("name", "").partition(".")[0] in requires:
+        return f"the host has no module {error.state['name']!r}"
+    return None
+
+
+class _VolunteersTask(CurrentTask):
+    """What the function's progress() and checkpoint reach: BOINC's own, scaled to this item's part of the job."""
+
+    def __init__(self, item: envelope.Item, index: int, count: int, modules: tuple[str, ...]) -> None:
+        self.id, self.index, self.count, self.modules = item.id, index, count, modules
+
+    def progress(self, fraction: float) -> None:
+        import pyboinc
+
+        pyboinc.fraction_done((self.index + fraction) / self.count)
+
+    def log(self, message: str) -> None:
+        sys.stderr.write(message + "\n")
+
+    def load(self, default: Any) -> Any:
+        import pyboinc
+
+        saved = pyboinc.checkpoint.load()
+        if saved is None:
+            return default
+        index, state = codec.decode(saved)
+        return codec.decode(state, modules=self.modules) if index == self.index else default
+
+    def save(self, value: Any) -> None:
+        import pyboinc
+
+        pyboinc.checkpoint.save(codec.encode((self.index, codec.encode(value))))
+
+    def due(self) -> bool:
+        import pyboinc
+
+        return pyboinc.checkpoint.due()
+
+
+class _Tail(io.TextIOBase):
+    """Keeps the end of what is written."""
+
+    def __init__(self) -> None:
+        self.kept = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str) -> int:
+        self.kept = (self.kept + text)[-2 * envelope.MAX_TEXT :]
+        return len(text)
+
+    def text(self) -> str:
+        return self.kept[-envelope.MAX_TEXT :]
+
+
+@contextlib.contextmanager
+def _captured() -> Iterator[tuple[_Tail, _Tail]]:
+    stdout, stderr = _Tail(), _Tail()
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        yield stdout, stderr
+
+
+def _read(name: str) -> bytes:
+    return Path(_resolve(name)).read_bytes()
+
+
+def _resolve(name: str) -> str:
+    import pyboinc
+
+    return pyboinc.resolve(name)
