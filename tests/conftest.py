@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +19,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Ctrl-C works in what the tests start, also where they run in the background of a shell that ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session")
+def interpreter(request: pytest.FixtureRequest) -> Path:
+    """The interpreter for this kind of machine as `make runtime` built it."""
+    from pyboinc.package import cache, recipe, runtimes
+
+    found = runtimes.find(recipe.X86_64.short, cache.default())
+    if found is None or sys.platform != "linux" or os.uname().machine != "x86_64":
+        reason = "the interpreter of this recipe is not built: make runtime (some minutes, once)"
+        if request.config.getoption("--strict-parts"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found.files[0].path
 
 
 @pytest.fixture(scope="session")

@@ -124,5 +124,14 @@ def lay_a_trap(trick, target):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def about_the_interpreter():
+    import sqlite3
+
+    with open("/proc/self/status") as status:
+        filtered = "Seccomp:\t2" in status.read()
+    (four,) = sqlite3.connect(":memory:").execute("select sqrt(16)").fetchone()
+    return [sys.executable, ".".join(map(str, sys.version_info[:3])), filtered, four]
+
+
 def be_a_master():
     return Master("local")

@@ -92,6 +92,14 @@ def _parser() -> argparse.ArgumentParser:
     forget.add_argument("run", help="its name")
     forget.set_defaults(command=_forget)
 
+    boinc = commands.add_parser("boinc", help="what a BOINC project needs for pymw")
+    of_boinc = boinc.add_subparsers(title="commands", metavar="", required=True)
+    worker = of_boinc.add_parser("install-worker", help="give a project interpreters for computers without a Python")
+    worker.add_argument("directory", metavar="DIR", help="the project's folder; its server runs")
+    worker.add_argument("--target", action="append", default=[], help="a kind of machine; else all that are built here")
+    worker.add_argument("--json", action="store_true", help="as JSON")
+    worker.set_defaults(command=_install_worker)
+
     doctor = commands.add_parser("doctor", help="check that tasks can run here")
     doctor.add_argument("--json", action="store_true", help="as JSON")
     doctor.set_defaults(command=_doctor)
@@ -184,6 +192,12 @@ def _forget(given: argparse.Namespace) -> int:
 
     print(f"forgotten: {given.run}, {forget(given.run)} tasks")
     return 0
+
+
+def _install_worker(given: argparse.Namespace) -> int:
+    from pymw.backends.boinc.command import install_worker
+
+    return install_worker(Path(given.directory).expanduser(), given.target, as_json=given.json)
 
 
 def _doctor(given: argparse.Namespace) -> int:

@@ -128,7 +128,7 @@ def rename(tar: Path, slot: FakeClient) -> None:
     """Give a tar the name that its new content asks for, so that only its content is left to refuse."""
     import hashlib
 
-    name = f"pbrt_{hashlib.sha256(tar.read_bytes()).hexdigest()[:32]}.tar"
+    name = f"pbrt_{hashlib.sha256(tar.read_bytes()).hexdigest()[:40]}.tar"
     tar.rename(slot.link("runtime.tar", name))
 
 

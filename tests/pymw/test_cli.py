@@ -107,6 +107,11 @@ def test_every_command_and_option_is_documented() -> None:
     documented = "".join(page.read_text() for page in (Path(__file__).parents[2] / "docs").glob("*.md"))
     actions = [action for action in _parser()._actions if isinstance(action.choices, dict)]
     commands = dict(actions[0].choices or {})
+    for group in [
+        name for name, parser in commands.items() if any(isinstance(a.choices, dict) for a in parser._actions)
+    ]:
+        nested = [action for action in commands.pop(group)._actions if isinstance(action.choices, dict)]
+        commands |= {f"{group} {name}": parser for name, parser in (nested[0].choices or {}).items()}
     assert {"run", "runs", "show", "export", "forget", "backends", "doctor"} <= set(commands)
     for name, parser in commands.items():
         assert f"pymw {name}" in documented, name

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from pyboinc.package import application, build, cache, recipe, sources, toolchain, windows
+from pyboinc.package import application, build, cache, recipe, runtimes, sources, toolchain
 
 _EXPECTED = (application.ApplicationError, build.BuildError, sources.SourceError, toolchain.NoCompilerError)
 
@@ -32,7 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pyboinc.package", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    known = sorted([*recipe.TARGETS, windows.SHORT])
+    known = sorted(runtimes.TARGETS)
     runtime = commands.add_parser("runtime", help="build the interpreter for a kind of machine, once per recipe")
     runtime.add_argument("--target", choices=known, default=recipe.X86_64.short, help="the kind of machine")
     app = commands.add_parser("app", help="make a BOINC application out of a Python program")
@@ -49,9 +49,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _runtime(options: argparse.Namespace, tell: build.Tell) -> list[Path]:
-    if options.target == windows.SHORT:
-        return list(windows.build(cache.default()))
-    return [build.build(recipe.TARGETS[options.target], cache.default(), tell=tell)]
+    return [file.path for file in runtimes.build_runtime(options.target, cache.default(), tell=tell).files]
 
 
 def _app(options: argparse.Namespace) -> list[Path]:

@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyboinc
-from pyboinc.package import build, recipe, windows
+from pyboinc.package import build, recipe
+from pyboinc.package.runtimes import APPLICATION, TARGETS, File, build_runtime
 
 API_VERSION = "7.5.0"
 """From 6.0 on clients speak through the file that this runtime maps."""
-APPLICATION, RUNTIME = "main.zip", "runtime.tar"
 _START = """
 import sys
 
@@ -49,15 +49,6 @@ else:
 
 class ApplicationError(Exception):
     """The program cannot be made an application."""
-
-
-@dataclass(frozen=True, slots=True)
-class File:
-    """One file of an app version: where it lies, and its name in the slot."""
-
-    path: Path
-    open_name: str = ""
-    main_program: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +77,7 @@ class Application:
 def make_zip(application: Application, python: Path, out: Path) -> Path:
     """The program and the supervisor as bytecode of the interpreter `python`; the same input gives the same bytes."""
     with tempfile.TemporaryDirectory(prefix="pyboinc-app-") as folder:
-        nothing, stage = Path(folder, "nothing"), Path(folder, "stage")
-        nothing.mkdir()
+        stage = Path(folder)
         ignored = shutil.ignore_patterns("__pycache__", "package", "testing.py", "*.pyc")
         shutil.copytree(Path(str(pyboinc.__file__)).parent, stage / "pyboinc", ignore=ignored)
         for path in (application.main, *application.beside):
@@ -102,16 +92,17 @@ def make_zip(application: Application, python: Path, out: Path) -> Path:
             outputs=application.outputs,
         )
         (stage / "__main__.py").write_text(start)
-        compiler = [str(python), str(Path(__file__).with_name("stdlib.py")), str(nothing), str(stage), str(out)]
+        return compile_zip(stage, python, out)
+
+
+def compile_zip(folder: Path, python: Path, out: Path) -> Path:
+    """All of a folder as a zip, its modules as bytecode of the interpreter `python`."""
+    with tempfile.TemporaryDirectory(prefix="pyboinc-nothing-") as nothing:
+        compiler = [str(python), str(Path(__file__).with_name("stdlib.py")), nothing, str(folder), str(out)]
         done = subprocess.run(compiler, capture_output=True, text=True, env={"PYTHONHASHSEED": "0"}, check=False)
     if done.returncode != 0:
         raise ApplicationError(f"Python {recipe.PYTHON_VERSION} does not take it:\n{done.stderr}")
     return out
-
-
-def platform(target: str) -> str:
-    """BOINC's name of a kind of machine."""
-    return windows.PLATFORM if target == windows.SHORT else recipe.TARGETS[target].platform
 
 
 def files(application: Application, target: str, cache: Path, into: Path) -> list[File]:
@@ -120,12 +111,14 @@ def files(application: Application, target: str, cache: Path, into: Path) -> lis
     # Bytecode is the same for all machines, so one interpreter that runs here serves all.
     packed = make_zip(application, build.build(recipe.X86_64, cache), into / "packed")
     program = File(packed.rename(into / f"{application.name}_{_digest(packed)}.zip"), APPLICATION)
-    if target == windows.SHORT:
-        launcher, tar = (Path(shutil.copy(path, into)) for path in windows.build(cache))
-        return [File(launcher, main_program=True), File(tar, RUNTIME), program]
-    interpreter = build.build(recipe.TARGETS[target], cache)
-    named = shutil.copy(interpreter, into / f"{interpreter.name}_{_digest(interpreter)}")
-    return [File(Path(named), main_program=True), program]
+    return [*(_named(file, into) for file in build_runtime(target, cache).files), program]
+
+
+def _named(file: File, into: Path) -> File:
+    """The file as a copy whose name holds its digest."""
+    digest = _digest(file.path)
+    name = file.path.name if digest in file.path.stem else f"{file.path.name}_{digest}"
+    return File(Path(shutil.copy(file.path, into / name)), file.open_name, file.main_program)
 
 
 def version_xml(found: Iterable[File]) -> str:
@@ -144,7 +137,7 @@ def make(application: Application, version: str, targets: Iterable[str], cache: 
         raise ApplicationError("interpreters are built on Linux")
     made = []
     for target in targets:
-        folder = out / "apps" / application.name / version / platform(target)
+        folder = out / "apps" / application.name / version / TARGETS[target]
         if folder.exists():
             raise ApplicationError(f"{folder} exists; choose another version, since clients keep what they have")
         found = files(application, target, cache, folder)
@@ -154,4 +147,4 @@ def make(application: Application, version: str, targets: Iterable[str], cache: 
 
 
 def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:40]

@@ -1,7 +1,7 @@
 /* The main program on Windows: has the interpreter unpacked, once per host, and runs the application in it.
  *
  * The slot holds runtime.tar and main.zip, or soft links to them. The tar's own name ends in the digest of its content,
- * NAME_<32 digits of SHA-256>.tar, and is unpacked to pb_cache/NAME_<digits> beside it: checked on the way, by one
+ * NAME_<40 digits of SHA-256>.tar, and is unpacked to pb_cache/NAME_<digits> beside it: checked on the way, by one
  * process while others wait, and moved to its place only when it is whole.
  */
 #include <windows.h>
@@ -13,7 +13,7 @@
 #include <wchar.h>
 
 #define PATH_SIZE 4096
-#define DIGITS 32
+#define DIGITS 40
 #define BLOCK 512
 #define FAILED 206 /* BOINC's number for a task that could not begin */
 #define WAIT_STEP 100

@@ -60,7 +60,7 @@ def make_tar(found: dict[str, bytes], into: Path) -> Path:
             member = tarfile.TarInfo(name)
             member.size = len(found[name])
             archive.addfile(member, io.BytesIO(found[name]))
-    path = into / f"pbrt-{PYTHON_VERSION}-windows-x86_64_{hashlib.sha256(out.getvalue()).hexdigest()[:32]}.tar"
+    path = into / f"pbrt-{PYTHON_VERSION}-windows-x86_64_{hashlib.sha256(out.getvalue()).hexdigest()[:40]}.tar"
     path.write_bytes(out.getvalue())
     return path
 
@@ -78,7 +78,7 @@ def make_launcher(into: Path, cache: Path) -> Path:
     )
     if done.returncode != 0:
         raise SourceError(f"the launcher does not compile:\n{done.stderr}")
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()[:32]
+    digest = hashlib.sha256(out.read_bytes()).hexdigest()[:40]
     return out.rename(into / f"pyboinc_{digest}.exe")
 
 
@@ -89,11 +89,17 @@ def build(cache: Path) -> tuple[Path, Path]:
         make_tar(interpreter_files(cache), into)
         make_launcher(into, cache)
 
-    parts = [Path(__file__), _PINS, _LAUNCHER, Path(toolchain.__file__)]
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:32]
-    folder = entry(cache / "runtime", digest, make)
+    folder = place(cache)
+    entry(folder.parent, folder.name, make)
     [launcher], [tar] = folder.glob("*.exe"), folder.glob("*.tar")
     return launcher, tar
+
+
+def place(cache: Path) -> Path:
+    """The folder where both are once they are made."""
+    parts = [Path(__file__), _PINS, _LAUNCHER, Path(toolchain.__file__)]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:32]
+    return cache / "runtime" / digest
 
 
 def _download(cache: Path) -> Path:

@@ -1,0 +1,37 @@
+"""What a project offers to volunteers' computers: our worker program, where it can on an interpreter of its own."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from boincserver.control import AppFile, Control
+from pyboinc.package.runtimes import APPLICATION
+from pymw.backends.boinc.interpreters import compiled, installed
+from pymw.backends.boinc.packing import APP
+from pymw.backends.boinc.worker_app import PLATFORMS, Worker
+from pymw.volunteer import TRUSTED
+
+__all__ = ["offer"]
+
+
+def offer(server: Control, worker: Worker) -> None:
+    """Register the worker for each platform; the same files are registered once.
+
+    On a platform for which the project has an interpreter they run on that, elsewhere on the computer's own python3.
+    """
+    server.ensure_app(APP, validator="pymw", user_friendly_name="PyMW tasks")
+    interpreters = installed(server.directory)
+    with tempfile.TemporaryDirectory(prefix="pymw-worker-") as folder:
+        program, trusted = Path(folder) / "pymw_worker.pyz", Path(folder) / TRUSTED
+        program.write_bytes(worker.program)
+        trusted.write_bytes(worker.trusted)
+        keys = AppFile(trusted, TRUSTED)
+        if interpreters:
+            on_top = AppFile(compiled(server.directory, worker.program, interpreters.values()), APPLICATION)
+        for platform in sorted({*PLATFORMS, *interpreters}):
+            if platform in interpreters:
+                files = [*interpreters[platform].files, on_top, keys]
+            else:
+                files = [AppFile(program, program.name, main_program=True), keys]
+            server.ensure_app_version(APP, platform, None, files)

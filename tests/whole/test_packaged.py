@@ -1,0 +1,101 @@
+"""`Master("boinc:DIR")` on stock clients whose computers have no Python: the project's own interpreter runs the tasks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests import errands
+from tests.served import Project, served
+
+from boincserver.testing import StockClient, wait_until
+from pyboinc.package import recipe
+from pymw import Master
+from pymw.backends.boinc import worker_app
+from pymw.cli import main
+
+pytestmark = pytest.mark.stock
+LIMIT = 240.0
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, interpreter: Path) -> Iterator[Project]:
+    with served(tmp_path_factory.mktemp("packaged") / "project") as project:
+        assert main(["boinc", "install-worker", str(project.directory), "--target", recipe.X86_64.short]) == 0
+        yield project
+
+
+@pytest.fixture(scope="module")
+def client(
+    project: Project, need: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[StockClient]:
+    """A stock client that finds no program but its own: no python3, no shell."""
+    need("boinc", "boinccmd", "faketime")
+    programs = tmp_path_factory.mktemp("programs")
+    for program in ("boinc", "boinccmd"):
+        (programs / program).symlink_to(shutil.which(program) or "")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", str(programs))
+        with StockClient(speed=20.0, ncpus=2) as client:
+            client.attach(project.url, project.account())
+            yield client
+
+
+def versions(project: Project) -> list[str]:
+    return [app["version"] for app in project.control.apps() if app["platform"] == recipe.X86_64.platform]
+
+
+def test_tasks_run_on_a_computer_without_a_python(project: Project, client: StockClient) -> None:
+    with Master(project.backend) as master:
+        executable, version, filtered, four = master.submit(errands.about_the_interpreter).result(LIMIT)
+    assert Path(executable).parent.parent.name == "projects"
+    assert Path(executable).parent.is_relative_to(client.directory)
+    assert (version, filtered, four) == (recipe.PYTHON_VERSION, True, 4.0)
+
+
+def test_the_same_worker_is_registered_once(project: Project, client: StockClient) -> None:
+    before = versions(project)
+    assert main(["boinc", "install-worker", str(project.directory), "--target", recipe.X86_64.short]) == 0
+    with Master(project.backend):
+        pass
+    assert versions(project) == before
+
+
+def test_a_fix_in_the_supervisor_needs_no_new_interpreter_and_may_come_while_jobs_run(
+    project: Project, client: StockClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old version's job goes on, the next one gets the new version, and the client fetches one small file."""
+    before = versions(project)
+    with Master(project.backend) as old:
+        running = old.submit(errands.creep, 12)
+        wait_until(lambda: running.running(), timeout=LIMIT, what="a job of the old version to run")
+        monkeypatch.setattr(worker_app, "MAIN", worker_app.MAIN + "# a fix\n")
+        fetched = client.log().count("Started download of")
+        with Master(project.backend) as new:
+            assert versions(project) > before
+            assert new.submit(errands.about_the_interpreter).result(LIMIT)[1] == recipe.PYTHON_VERSION
+        assert running.result(LIMIT) == 20
+    log = client.log().split("Started download of")[fetched + 1 :]
+    names = [line.split()[0] for line in log]
+    assert [name for name in names if "pymw-worker" in name]
+    assert not [name for name in names if "linux" in name], names
+
+
+def test_the_interpreter_travels_compressed_and_once(project: Project, client: StockClient) -> None:
+    fetched = [line.split()[0] for line in client.log().split("Started download of")[1:]]
+    interpreters = [name for name in fetched if "linux" in name]
+    assert len(interpreters) == 1
+    stored = next((project.directory / "download").glob(f"*/{interpreters[0].removesuffix('.gz')}"))
+    assert stored.stat().st_size > 15e6
+
+
+def test_what_cannot_be_installed_is_said(project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["boinc", "install-worker", str(project.directory), "--target", "amiga"]) == 1
+    assert "there is no kind of machine 'amiga'; there are: linux-aarch64, linux-x86_64" in capsys.readouterr().err
+    assert main(["boinc", "install-worker", str(tmp_path)]) == 1
+    assert "is not a project" in capsys.readouterr().err
+    assert main(["boinc", "install-worker", str(project.directory), "--target", recipe.X86_64.short, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {recipe.X86_64.platform: recipe.PYTHON_VERSION}
