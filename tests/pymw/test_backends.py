@@ -10,11 +10,12 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.pymw.conformance import Suite
@@ -52,6 +53,31 @@ class TestProcesses(Suite):
     def master(cls) -> Iterator[Master]:
         with ProcessPoolExecutor(2, get_context("spawn")) as executor, Master(executor) as master:
             yield master
+
+
+class AtOnce(Executor):
+    """Ends each task before its submit returns, as an executor may whose worker is quick."""
+
+    begun = 0
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.begun += 1
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+@pytest.mark.timeout(30)
+def test_an_executor_may_end_a_task_before_its_submit_returns() -> None:
+    executor = AtOnce()
+    with Master(executor, max_workers=1) as master:
+        assert list(master.map(abs, range(-2000, 0), chunksize=1)) == list(range(2000, 0, -1))
+        stubborn = master.options(retries=500).submit(int, "no number")
+        assert isinstance(stubborn.exception(20), ValueError)
+        assert executor.begun == 2000 + 501
 
 
 class TestDask(Suite):

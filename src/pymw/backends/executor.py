@@ -61,9 +61,10 @@ class ExecutorBackend:
             trusted=True, survives_worker_loss=survives_worker_loss, files=not self._in_threads
         )
         self._lock = threading.RLock()
-        self._delivering = threading.Lock()
+        self._home: deque[tuple[Batch, Future[Any]]] = deque()  # chunks that came home and were not yet delivered
+        self._handing_out, self._delivering = threading.Lock(), threading.Lock()
         self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been handed out
-        self._out: dict[Future[Any], tuple[Batch, Any]] = {}
+        self._out: dict[Future[Any], Batch] = {}
         self._closed = False
 
     def submit(self, batches: Sequence[Batch]) -> None:
@@ -84,7 +85,7 @@ class ExecutorBackend:
         with self._lock:
             if indices is None:
                 self._waiting = deque(item for item in self._waiting if item[0].call is not call)
-            theirs = [future for future, (batch, _) in self._out.items() if batch.call is call]
+            theirs = [future for future, part in self._out.items() if part.call is call]
         for future in theirs:
             future.cancel()
 
@@ -117,25 +118,31 @@ class ExecutorBackend:
     # Handing out.
 
     def _hand_out(self) -> None:
-        while True:
-            with self._lock:
-                if self._closed or not self._waiting or len(self._out) >= WAITING * self._workers:
-                    return
-                batch, start = self._waiting.popleft()
-                share = -(-(len(batch) - start) // (WAITING * self._workers))
-                end = min(len(batch), start + (batch.call.chunksize or min(LONGEST, max(1, share))))
-                if end < len(batch):
-                    self._waiting.appendleft((batch, end))
-                part = batch[start:end]
-                if not self._collector.begin(batch.call, part.indices[0], len(part), self.name):
-                    continue
-                try:
-                    future = self._call(part)
-                except Exception as error:
-                    future = Future()
-                    future.set_exception(error)
-                self._out[future] = (part, None)
-            future.add_done_callback(self._take_home)
+        _in_turn(self._handing_out, self._may_hand_out, self._hand_out_one)
+
+    def _may_hand_out(self) -> bool:
+        with self._lock:
+            return not self._closed and bool(self._waiting) and len(self._out) < WAITING * self._workers
+
+    def _hand_out_one(self) -> None:
+        with self._lock:
+            if not self._may_hand_out():
+                return
+            batch, start = self._waiting.popleft()
+            share = -(-(len(batch) - start) // (WAITING * self._workers))
+            end = min(len(batch), start + (batch.call.chunksize or min(LONGEST, max(1, share))))
+            if end < len(batch):
+                self._waiting.appendleft((batch, end))
+            part = batch[start:end]
+            if not self._collector.begin(batch.call, part.indices[0], len(part), self.name):
+                return
+            try:
+                future = self._call(part)
+            except Exception as error:
+                future = Future()
+                future.set_exception(error)
+            self._out[future] = part
+        future.add_done_callback(self._take_home)
 
     def _call(self, part: Batch) -> Future[Any]:
         options, function = part.call.options, part.call.function
@@ -153,11 +160,14 @@ class ExecutorBackend:
 
     def _take_home(self, future: Future[Any]) -> None:
         with self._lock:
-            part, _ = self._out.pop(future)
-        with self._delivering:
-            if not self._closed:
-                self._collector.deliver(self._events(part, future))
+            self._home.append((self._out.pop(future), future))
+        _in_turn(self._delivering, lambda: bool(self._home), self._deliver_one)
         self._hand_out()
+
+    def _deliver_one(self) -> None:
+        part, future = self._home.popleft()
+        if not self._closed:
+            self._collector.deliver(self._events(part, future))
 
     def _events(self, part: Batch, future: Future[Any]) -> list[Event]:
         call = part.call
@@ -186,6 +196,20 @@ class ExecutorBackend:
 
             outcome = dataclasses.replace(outcome, value=outcome.value.value, files=outcome.value.files)
         return Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", resolve_imported))
+
+
+def _in_turn(turn: threading.Lock, pending: Callable[[], bool], step: Callable[[], None]) -> None:
+    """Step while something is pending, in one thread at a time.
+
+    Whoever finds the turn taken goes on: the one who has it does the rest. So nobody waits for himself where a step
+    leads back here, as when an executor ends a task before its submit returns.
+    """
+    while pending() and turn.acquire(blocking=False):
+        try:
+            while pending():
+                step()
+        finally:
+            turn.release()
 
 
 Tasks = list[tuple[tuple[Any, ...], dict[str, Any]]]
