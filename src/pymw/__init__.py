@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         WorkerLost,
     )
     from pymw.master import Master
-    from pymw.run import RunView, open_run
+    from pymw.onlooker import RunView, open_run
     from pymw.scripting import arguments
     from pymw.task import TaskFuture, TaskOptions, TaskState
     from pymw.worker import checkpoint, log, progress
@@ -45,7 +45,7 @@ HOME = {
     ),
     "pymw.master": ("Master",),
     "pymw.scripting": ("arguments",),
-    "pymw.run": ("RunView", "open_run"),
+    "pymw.onlooker": ("RunView", "open_run"),
     "pymw.task": ("TaskFuture", "TaskOptions", "TaskState"),
     "pymw.worker": ("checkpoint", "log", "progress"),
 }

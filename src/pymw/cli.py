@@ -27,6 +27,7 @@ examples:
                                                     the same script on volunteers' computers
   pymw runs                                         the named runs, and how far each is
   pymw show pi-2026                                 the tasks of one
+  pymw cancel pi-2026                               end what is under way; what is done stays
   pymw export pi-2026                               their results, one JSON object a line
   pymw doctor                                       is everything in place here?
 """
@@ -84,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--json", action="store_true", help="as JSON")
     show.set_defaults(command=_show)
 
+    cancel = commands.add_parser("cancel", help="end what of a run is under way, whoever holds it; what is done stays")
+    cancel.add_argument("run", help="its name")
+    cancel.add_argument("--json", action="store_true", help="as JSON")
+    cancel.set_defaults(command=_cancel)
+
     export = commands.add_parser("export", help="print the results of a run, one JSON object a line")
     export.add_argument("run", help="its name")
     export.set_defaults(command=_export)
@@ -132,7 +138,7 @@ def _backends(given: argparse.Namespace) -> int:
 
 def _runs(given: argparse.Namespace) -> int:
     from pymw.journal import home, runs
-    from pymw.run import open_run
+    from pymw.onlooker import open_run
 
     told = {}
     for name in runs():
@@ -150,7 +156,7 @@ def _runs(given: argparse.Namespace) -> int:
 
 def _show(given: argparse.Namespace) -> int:
     from pymw.journal import Recorded
-    from pymw.run import open_run
+    from pymw.onlooker import open_run
 
     with open_run(given.run) as view:
         counts, functions = view.counts(), view.functions()
@@ -167,6 +173,25 @@ def _show(given: argparse.Namespace) -> int:
     return 0
 
 
+def _cancel(given: argparse.Namespace) -> int:
+    from pymw.cancelling import cancel_run
+    from pymw.onlooker import open_run
+
+    cancelled = cancel_run(given.run)
+    with open_run(given.run) as view:
+        counts = view.counts()
+    if given.json:
+        told = {"run": given.run, "cancelled": cancelled.tasks, "held_by": cancelled.holder, "tasks": counts}
+        print(json.dumps(told))
+    elif not cancelled.tasks:
+        print(f"{given.run}: nothing was under way; {_in_words(counts)}")
+    else:
+        held = f", by {cancelled.holder}" if cancelled.holder else ""
+        print(f"{given.run}: cancelled{held}; {cancelled.tasks} tasks were not over; {_in_words(counts)}")
+        print("Run its script again to go on with it, or delete it with `pymw forget`.")
+    return 0
+
+
 def _in_words(counts: Mapping[str, int]) -> str:
     told = f"{counts['returned']} of {sum(counts.values())} tasks done"
     return told + (f", {counts['failed']} failed" if counts["failed"] else "")
@@ -174,7 +199,7 @@ def _in_words(counts: Mapping[str, int]) -> str:
 
 def _export(given: argparse.Namespace) -> int:
     from pymw.journal import Recorded
-    from pymw.run import open_run
+    from pymw.onlooker import open_run
 
     with open_run(given.run) as view:
         for record in view.records():

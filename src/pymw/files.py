@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import functools
 import hashlib
-import os
-import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pymw.task import TaskOptions
+from pymw.outcome import Outcome
+from pymw.workplace import left_behind, workplace
 
-__all__ = ["InFolder", "Left", "digests", "named"]
+if TYPE_CHECKING:
+    from pymw.task import TaskOptions
+
+__all__ = ["InFolder", "Left", "digests", "named", "put_down"]
+
+MOST = 1 << 31  # bytes in all of the files that one call leaves
 
 
 def named(options: TaskOptions) -> dict[str, Path]:
@@ -40,9 +45,16 @@ def digests(options: TaskOptions) -> tuple[tuple[str, str], ...]:
     """The names of the data files, each with the SHA-256 of its content."""
     found = []
     for name, path in sorted(named(options).items()):
-        with path.open("rb") as file:
-            found.append((name, hashlib.file_digest(file, "sha256").hexdigest()))
+        seen = path.stat()
+        found.append((name, _digest(path, seen.st_ino, seen.st_size, seen.st_mtime_ns)))
     return tuple(found)
+
+
+@functools.lru_cache(maxsize=1024)
+def _digest(path: Path, *_: int) -> str:
+    """Of the file as it was when it had this inode, size and time of change: thousands of tasks may share it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _inside(name: str) -> str:
@@ -52,6 +64,20 @@ def _inside(name: str) -> str:
     return name
 
 
+def put_down(files: Mapping[str, bytes], options: TaskOptions, index: int | None) -> None:
+    """Write those files that the option `outputs` names into the folder `into`, below it one for each item of a map."""
+    if options.into is None:
+        return
+    folder = Path(options.into) if index is None else Path(options.into, str(index))
+    for name in options.outputs:
+        if name in files:
+            path = folder / _inside(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(path.name + ".part")
+            draft.write_bytes(files[name])
+            draft.replace(path)
+
+
 @dataclass(frozen=True)
 class Left:
     """What a function returned, with the files that it left."""
@@ -59,48 +85,31 @@ class Left:
     value: Any
     files: Mapping[str, bytes]
 
+    @staticmethod
+    def apart(outcome: Outcome) -> Outcome:
+        """The outcome with its value and its files where they belong."""
+        left = outcome.value
+        return dataclasses.replace(outcome, value=left.value, files=left.files) if isinstance(left, Left) else outcome
+
 
 @dataclass(frozen=True)
 class InFolder:
-    """A function that runs in a folder of its own, for workers on the master's file system."""
+    """A function that runs in a folder of its own, among its files or their content."""
 
     function: Callable[..., Any]
-    files: Mapping[str, Path]
+    files: Mapping[str, Path | bytes]
     outputs: Sequence[str]
 
+    @classmethod
+    def of(cls, function: Callable[..., Any], options: TaskOptions, *, carry: bool = False) -> Callable[..., Any]:
+        """The function, in a folder if it has files or outputs; `carry` where workers do not see the files of ours."""
+        if not options.files and not options.outputs:
+            return function
+        files = {name: path.read_bytes() if carry else path for name, path in named(options).items()}
+        return cls(function, files, tuple(options.outputs))
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the function among its files; `Left` if it has outputs."""
-        with _folder() as folder:
-            for name, path in self.files.items():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                _place(path, folder / name)
+        """Call the function there; `Left` if it has outputs."""
+        with workplace(Path(tempfile.mkdtemp(prefix="pymw-task-")), self.files):
             value = self.function(*args, **kwargs)
-            if not self.outputs:
-                return value
-            return Left(value, {name: _read(folder / name) for name in self.outputs})
-
-
-@contextlib.contextmanager
-def _folder() -> Iterator[Path]:
-    before = Path.cwd()
-    folder = Path(tempfile.mkdtemp(prefix="pymw-task-"))
-    try:
-        os.chdir(folder)
-        yield folder
-    finally:
-        os.chdir(before)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _place(file: Path, at: Path) -> None:
-    try:
-        at.symlink_to(file)
-    except OSError:  # Windows without the right to make links
-        shutil.copyfile(file, at)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"outputs=: the function left no file {path.name}") from None
+            return Left(value, left_behind(self.outputs, MOST)) if self.outputs else value

@@ -12,7 +12,6 @@ import errno
 import importlib
 import io
 import os
-import shutil
 import stat
 import struct
 import sys
@@ -26,6 +25,7 @@ from pymw import codec, envelope, signature
 from pymw.outcome import Ending, ExceptionData, Outcome
 from pymw.volunteer import BUNDLE, FILES, HOST_FAILED, JOURNAL, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 from pymw.worker import CurrentTask, install, perform, seed_generators
+from pymw.workplace import left_behind, workplace
 
 if TYPE_CHECKING:
     from pyboinc.ending import ChildExit
@@ -123,10 +123,11 @@ def run() -> int:
     for module in loaded.requires:
         with contextlib.suppress(ImportError):
             importlib.import_module(module)  # before the seeds: some have a random generator of their own
+    files = {name: Path(_resolve(f"{FILES}/{name}")).resolve() for name in job.files}
     for index in range(len(job.items)):
         if index not in journal.finished:
             journal.begin(index)
-            with _workplace(job.files):
+            with workplace(Path(WORK).absolute(), files):
                 outcome = _run(loaded, job, index)
             journal.finish(index, outcome)
     target = Path(_resolve(OUTCOMES))
@@ -160,38 +161,10 @@ def _run(loaded: Loaded, job: envelope.Job, index: int) -> bytes:
 
 def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
     """The outcome with the files that the call left in its working directory."""
-    files, room = {}, MAX_OUTPUT_FILES
-    for name in names:
-        try:
-            room -= Path(name).stat().st_size
-            if room < 0:
-                return Outcome(Ending.UNSENDABLE, detail=f"its output files take more than {MAX_OUTPUT_FILES} bytes")
-            files[name] = Path(name).read_bytes()
-        except OSError as error:
-            return Outcome(Ending.UNSENDABLE, detail=f"it left no file {name!r}: {error.strerror}")
-    return dataclasses.replace(outcome, files=files)
-
-
-@contextlib.contextmanager
-def _workplace(files: Sequence[str]) -> Iterator[None]:
-    """A fresh working directory in which the job's data files are under their names."""
-    slot = Path.cwd()
-    folder = slot / WORK
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for name in files:
-        source, target = (slot / _resolve(f"{FILES}/{name}")).resolve(), folder / name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            target.symlink_to(source)
-        except OSError:  # Windows keeps links for administrators
-            shutil.copyfile(source, target)
-    os.chdir(folder)
     try:
-        yield
-    finally:
-        os.chdir(slot)
-        shutil.rmtree(folder, ignore_errors=True)
+        return dataclasses.replace(outcome, files=left_behind(names, MAX_OUTPUT_FILES))
+    except OSError as error:
+        return Outcome(Ending.UNSENDABLE, detail=str(error))
 
 
 def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:

@@ -8,7 +8,6 @@ import os
 import pickle
 import shutil
 import sqlite3
-import sys
 import threading
 import time
 import urllib.parse
@@ -16,10 +15,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pymw.backends.protocol import Placement
-from pymw.errors import RunBusy, RunNotFound
+from pymw.errors import RunNotFound
+from pymw.lease import Lease
 
 __all__ = ["Journal", "Record", "Recorded", "forget", "home", "runs"]
 
@@ -51,6 +51,7 @@ CREATE TABLE IF NOT EXISTS note (name TEXT PRIMARY KEY, value TEXT NOT NULL) WIT
 """
 VERSION = 1
 NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "afs", "9p", "fuse.sshfs"}
+FLUSH_EVERY = 0.2  # seconds: so often what was merely asked for is written by itself
 AT_ONCE = 500  # SQLite's variables in one query
 
 
@@ -103,7 +104,7 @@ def forget(run: str) -> int:
     view = Journal(run, write=False)
     tasks = sum(view.counts().values())
     view.close()
-    lease = _take_lease(view.folder / "lease", run)
+    lease = Lease(view.folder, run)
     try:
         shutil.rmtree(view.folder)
     finally:
@@ -120,11 +121,12 @@ class Journal:
         self._lock = threading.RLock()
         self._reading = threading.Lock()
         self._asking = threading.Lock()
-        self._lease: IO[str] | None = None
+        self._written = 0.0  # when it was written to last
+        self.lease: Lease | None = None
         self._asked: list[tuple[str, str, float]] = []
         if write:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._lease = _take_lease(self.folder / "lease", run)
+            self.lease = Lease(self.folder, run)
         elif not (self.folder / FILE).exists():
             raise RunNotFound(f"there is no run {run!r}; there are: {', '.join(runs()) or 'none'}")
         try:
@@ -133,7 +135,8 @@ class Journal:
                 self._prepare()
             self._reader = self._connect("?mode=ro")  # of its own: reading never waits for the disk
         except BaseException:
-            self._release()
+            if self.lease is not None:
+                self.lease.close()
             raise
 
     def _connect(self, mode: str) -> sqlite3.Connection:
@@ -163,14 +166,17 @@ class Journal:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+            self._written = time.time()
 
     # Writing.
 
     def ask(self, keys: Iterable[str], function: str) -> None:
-        """These tasks are wanted; on disk with whatever is recorded next, since nothing is lost with them."""
+        """These tasks are wanted; soon on disk for onlookers to see, though nothing is lost with them."""
         now = time.time()
         with self._asking:
             self._asked.extend((key, function, now) for key in keys)
+        if not 0 <= now - self._written < FLUSH_EVERY:
+            self.flush()
 
     def record(self, ends: Sequence[tuple[str, Recorded, Any]]) -> None:
         """These tasks ended; on disk when this returns."""
@@ -215,6 +221,10 @@ class Journal:
             for key, state, value in rows:
                 found[key] = (Recorded(state), pickle.loads(value))  # noqa: S301 - written by record() alone
         return found
+
+    def version(self) -> int:
+        """Another number whenever somebody else has written."""
+        return int(self._read("PRAGMA data_version")[0][0])
 
     def records(self, after: int = 0) -> Iterator[Record]:
         """All tasks in the order in which they were asked for, read as they are wanted."""
@@ -279,16 +289,13 @@ class Journal:
     def close(self) -> None:
         """Let others write."""
         with self._lock:
-            if self._lease is not None:
+            lease, self.lease = self.lease, None
+            if lease is not None:
                 self.flush()
                 self._db.close()
             self._reader.close()
-            self._release()
-
-    def _release(self) -> None:
-        if self._lease is not None:
-            self._lease.close()
-            self._lease = None
+        if lease is not None:
+            lease.close()  # not under the lock: somebody at the door may be about to close us too
 
 
 def _pickled(value: Any) -> bytes:
@@ -298,33 +305,6 @@ def _pickled(value: Any) -> bytes:
         from pymw.shipping import pack
 
         return pack(value, "result")
-
-
-def _take_lease(path: Path, run: str) -> IO[str]:
-    """An open file that the system unlocks when this process ends, however it ends."""
-    file = path.open("a+", encoding="utf-8")
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(1 << 20)  # far behind the text, so that others can read who holds it
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        holder = file.read().strip() or "another process"
-        file.close()
-        raise RunBusy(run, holder) from None
-    import platform
-
-    file.seek(0)
-    file.truncate()
-    file.write(f"process {os.getpid()} on {platform.node()}\n")
-    file.flush()
-    return file
 
 
 def _on_network(path: Path) -> bool:

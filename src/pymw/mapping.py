@@ -7,14 +7,39 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pymw.backends.protocol import Broken, Ended, Event, Progressed, Returned
+from pymw.backlog import Backlog
 from pymw.bar import Bar
+from pymw.files import put_down
 
-__all__ = ["Gathering", "OnError", "read"]
+__all__ = ["Gathering", "OnError", "Reading", "read"]
 
 OnError = Literal["raise", "return", "skip"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the caller of a map wants to have it."""
+
+    timeout: float | None
+    chunksize: int | None
+    buffersize: int | None
+    ordered: bool
+    progress: Any
+    on_error: OnError
+
+    def __post_init__(self) -> None:
+        if self.chunksize is not None and self.chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if self.buffersize is not None and not isinstance(self.buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if self.buffersize is not None and self.buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        if self.on_error not in ("raise", "return", "skip"):
+            raise ValueError(f'on_error= is "raise", "return" or "skip", not {self.on_error!r}')
 
 
 class Gathering:
@@ -25,7 +50,7 @@ class Gathering:
         self._bar = bar
         self._over = over
         self._changed = threading.Condition()
-        self._stretches: dict[int, Any] = {}  # by first index: sequences of values
+        self._stretches = Backlog()  # by first index: sequences of values
         self._arrivals: deque[int] = deque()  # the first indices of stretches, as they came
         self._next = 0
         self._fractions: dict[int, float] = {}
@@ -47,7 +72,12 @@ class Gathering:
         match event:
             case Returned(_, index, values):
                 self._keep(index, list(values) if len(values) == 1 else values)
-            case Ended(_, index, outcome, error):
+            case Ended(call, index, outcome, error):
+                if outcome.files:
+                    try:
+                        put_down(outcome.files, call.options, index)
+                    except OSError as problem:
+                        error = error or problem
                 self._keep(index, [outcome.value if error is None else Failed(error)])
             case Progressed(_, index, fraction):
                 self._fractions[index] = fraction
@@ -62,7 +92,8 @@ class Gathering:
     def _keep(self, index: int, values: Any) -> None:
         with self._changed:
             if self._read:
-                self._stretches[index] = values
+                soon = index == self._next or type(values[0]) is Failed
+                self._stretches.put(index, values, soon=soon)
                 if not self._ordered:
                     self._arrivals.append(index)
             self.home += len(values)
@@ -114,7 +145,7 @@ class Gathering:
         with self._changed:
             while True:
                 first = self._next if self._ordered else (self._arrivals[0] if self._arrivals else -1)
-                values = self._stretches.pop(first, None)
+                values = self._stretches.take(first)
                 if values is not None:
                     self._next += len(values)
                     if not self._ordered:
@@ -142,6 +173,7 @@ class Gathering:
     def abandon(self) -> None:
         """Nobody will read any more."""
         with self._changed:
+            self._stretches.clear()
             self.abandoned = True
             self.complete = True
 

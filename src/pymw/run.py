@@ -1,30 +1,29 @@
-"""Named runs: which task is which for ever, what is known of it already, and looking on from another process."""
+"""Named runs: which task is which for ever, and what is known of it already."""
 
 from __future__ import annotations
 
-import asyncio
+import dataclasses
 import logging
-import time
+import weakref
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pymw import codec
 from pymw.backends.protocol import Batch, Call, Ended, Event, Placement, Returned
 from pymw.errors import UnshippableError
-from pymw.files import digests
+from pymw.files import Left, digests
 from pymw.identity import identify
-from pymw.journal import Journal, Record, Recorded
-from pymw.outcome import Ending, Outcome
+from pymw.journal import Journal, Recorded
+from pymw.outcome import Ending, Outcome, resolve_imported
 from pymw.sharing import Shared
 from pymw.task import TaskFuture, TaskOptions
 
-__all__ = ["Run", "RunView", "open_run"]
+__all__ = ["BACKEND", "Run", "error_of"]
 
 log = logging.getLogger("pymw")
-FOLLOW_EVERY = 0.2
+BACKEND = "backend"  # the note of the URL of a backend that outlives its master
 
 
 class Run:
@@ -45,11 +44,22 @@ class Run:
 
     # What the master asks.
 
+    def opened_on(self, url: str) -> None:
+        """Remember where the run goes on while nobody holds it; nowhere, if `url` is empty."""
+        if (self.note(BACKEND) or "") != url:
+            self.note(BACKEND, url)
+
+    def answer(self, cancel: Callable[[], int]) -> None:
+        """Other processes may have the run cancelled from now on: by `cancel`, which says how many tasks it hit."""
+        assert self._journal.lease is not None
+        method = weakref.WeakMethod(cancel)
+        self._journal.lease.answer(lambda: found() if (found := method()) is not None else 0)
+
     def keys(self, call: Call, columns: Sequence[Sequence[Any]], count: int, kwargs: Mapping[str, Any]) -> list[str]:
         """The keys of tasks of the call, in the order of their arguments."""
         function = self._identity(call)
-        if call.options.files:
-            function += codec.digest(digests(call.options))
+        if call.options.files or call.options.outputs:
+            function += codec.digest((digests(call.options), tuple(call.options.outputs)))
         given = [self._given(call.options, columns, i, kwargs) for i in range(count)]
         keys = []
         for digest in given:
@@ -109,10 +119,11 @@ class Run:
     def _known(self, call: Call, index: int, end: tuple[Recorded, Any] | None) -> Event | None:
         if end is None or (end[0] is Recorded.FAILED and self._retry_failed):
             return None
+        if isinstance(end[1], Left):
+            return Ended(call, index, Left.apart(Outcome(Ending.RETURNED, end[1])))
         if end[0] is Recorded.RETURNED:
             return Returned(call, index, [end[1]])
-        outcome = end[1]
-        return Ended(call, index, outcome, error_of(outcome))
+        return Ended(call, index, end[1], error_of(end[1]))
 
     def record(self, events: Sequence[Event]) -> None:
         """What ended is on disk when this returns."""
@@ -176,99 +187,14 @@ def _name(call: Call) -> str:
 
 def _end(event: Ended) -> tuple[Recorded, Any]:
     if event.error is None:
-        return Recorded.RETURNED, event.outcome.value
-    outcome = Outcome(
-        event.outcome.ending, exception=event.outcome.exception, detail=event.outcome.detail or str(event.error)
-    )
-    return Recorded.FAILED, outcome
-
-
-class RunView:
-    """A run as its journal has it: rows, read when they are wanted. Whoever holds the run goes on meanwhile.
-
-    >>> for future in open_run("pi-2026"):                               # doctest: +SKIP
-    ...     print(future.result())
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self._journal = Journal(name, write=False)
-
-    def __len__(self) -> int:
-        return sum(self._journal.counts().values())
-
-    def counts(self) -> dict[str, int]:
-        """How many tasks are asked for and not over, returned, failed."""
-        return {state.name.lower(): count for state, count in self._journal.counts().items()}
-
-    def functions(self) -> dict[str, int]:
-        """The functions of the run, and how many tasks each has."""
-        return self._journal.functions()
-
-    def records(self) -> Iterator[Record]:
-        """Each task in the order in which it was asked for."""
-        return self._journal.records()
-
-    def __iter__(self) -> Iterator[Future[Any]]:
-        """A future for each task, in order: over if the task is, else pending as it was when it was read."""
-        for record in self._journal.records():
-            yield self.future(record)
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        """Results in order, as they are recorded; ends with the tasks that are known."""
-        for record in self._journal.records():
-            while not (end := self._journal.ended([record.key])):
-                await asyncio.sleep(FOLLOW_EVERY)
-            yield self._settled(end[record.key]).result()
-
-    def results(self, *, timeout: float | None = None) -> Iterator[Any]:
-        """Results in order, waiting for those that are not there yet."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        for record in self._journal.records():
-            while not (end := self._journal.ended([record.key])):
-                if deadline is not None and time.monotonic() > deadline:
-                    raise TimeoutError(f"task {record.number} of run {self.name!r} is not over")
-                time.sleep(FOLLOW_EVERY)
-            yield self._settled(end[record.key]).result()
-
-    def future(self, record: Record) -> Future[Any]:
-        """What became of a task: over if the task is, else pending."""
-        end = self._journal.ended([record.key]) if record.state is not Recorded.ASKED else {}
-        return self._settled(end[record.key]) if end else Future()
-
-    @staticmethod
-    def _settled(end: tuple[Recorded, Any]) -> Future[Any]:
-        future: Future[Any] = Future()
-        if end[0] is Recorded.RETURNED:
-            future.set_result(end[1])
-        else:
-            future.set_exception(error_of(end[1]))
-        return future
-
-    def close(self) -> None:
-        """Close the file."""
-        self._journal.close()
-
-    def __enter__(self) -> RunView:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        told = ", ".join(f"{count} {state}" for state, count in self.counts().items())
-        return f"<run {self.name!r}: {told}>"
+        value, files = event.outcome.value, event.outcome.files
+        return Recorded.RETURNED, Left(value, files) if files else value
+    detail = event.outcome.detail or str(event.error)
+    return Recorded.FAILED, dataclasses.replace(event.outcome, value=None, detail=detail)
 
 
 def error_of(outcome: Outcome) -> BaseException:
     """The exception that a recorded outcome stands for."""
-    from pymw.outcome import resolve_imported
-
     error = outcome.error("of a recorded run", resolve_imported)
     assert error is not None
     return error
-
-
-def open_run(name: str) -> RunView:
-    """Look at a run from any process; RunNotFound tells which runs there are."""
-    return RunView(name)

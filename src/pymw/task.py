@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from pymw.backends.protocol import AttemptLost, Broken, Ended, Event, Progressed, Returned
+from pymw.files import put_down
 from pymw.outcome import Attempt, Ending, Outcome
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class TaskOptions:
     name: str | None = None  # shown to people; the function's own name otherwise
     files: Sequence[str | Path] | Mapping[str, str | Path] = ()  # data files, there under their names
     outputs: Sequence[str] = ()  # names of files that the function leaves, brought back as TaskFuture.files
+    into: str | Path | None = None  # the folder where these are put; those of a map in a folder for each item
     modules: Sequence[str | ModuleType] = ()  # the user's own modules, beside those found by themselves
     retries: int = 0  # how often an exception of the function is answered by another try
     retry_on: tuple[type[BaseException], ...] = (Exception,)
@@ -91,18 +93,17 @@ class TaskFuture(Future[Any]):
     # Set by whoever makes both: the call's receiver is this future. None once the task is over, so that neither
     # the function nor its arguments live as long as the future.
     _call: Call | None = None
-    _id = _name = ""
+    _id = _name = _worker = ""
+    _outcome: Outcome | None = None
+    _lost: tuple[Attempt, ...] = ()
+    _progress = 0.0
     key = ""  # in a named run: what tells the task apart for ever
 
     def __init__(self, backend: Backend, over: Callable[[Call], None]) -> None:
         super().__init__()
         self._backend = backend
         self._over = over
-        self._outcome: Outcome | None = None
-        self._progress = 0.0
-        self._worker = ""
         self._submitted = time.time()
-        self._lost: tuple[Attempt, ...] = ()
 
     @property
     def id(self) -> str:
@@ -120,7 +121,11 @@ class TaskFuture(Future[Any]):
         if self.cancelled():
             return TaskState.CANCELLED
         if self.done():
-            return TaskState.DONE if self.exception() is None else TaskState.FAILED
+            error = self.exception()
+            ended = error is not None and self._outcome is not None and self._outcome.ending is Ending.CANCELLED
+            if ended and isinstance(error, CancelledError):
+                return TaskState.CANCELLED  # while it ran
+            return TaskState.DONE if error is None else TaskState.FAILED
         return TaskState.RUNNING if self.running() else TaskState.QUEUED
 
     @property
@@ -234,6 +239,11 @@ class TaskFuture(Future[Any]):
     def _end(self, outcome: Outcome, error: BaseException | None) -> None:
         if self.done():
             return  # cancelled meanwhile, or told twice
+        if outcome.files and self._call is not None:
+            try:
+                put_down(outcome.files, self._call.options, None)
+            except OSError as problem:
+                error = error or problem
         self._outcome = outcome
         if self._call is not None:
             self._forget(self._call)

@@ -153,8 +153,48 @@ def test_files_in_a_map(master: Master, tmp_path: Path) -> None:
         return Path("input.txt").read_text()[i]
 
     assert list(master.options(files=[tmp_path / "input.txt"]).map(letter, range(3), timeout=LIMIT)) == ["a", "b", "c"]
-    with pytest.raises(UnsupportedOption, match="outputs="):
-        master.options(outputs=["x"]).map(letter, range(3))
+
+
+def test_a_map_leaves_the_files_of_each_item_in_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+    (tmp_path / "input.txt").write_text("abc")
+
+    def split(i: int) -> int:
+        text = Path("input.txt").read_text()
+        Path("parts").mkdir()
+        Path("parts/letter.txt").write_text(text[i])
+        return i
+
+    options = {"files": [tmp_path / "input.txt"], "outputs": ["parts/letter.txt"]}
+    for folder in ("first", "again"):  # the second time they come from the journal
+        with Master("local:1", run="split") as master:
+            results = master.options(**options, into=tmp_path / folder).map(split, range(3), timeout=LIMIT)
+            assert list(results) == [0, 1, 2]
+        letters = [(tmp_path / folder / str(i) / "parts" / "letter.txt").read_text() for i in range(3)]
+        assert letters == ["a", "b", "c"]
+    with pymw.open_run("split") as view:
+        assert [future.result() for future in view] == [0, 1, 2]
+
+
+def test_outputs_of_a_map_need_a_folder(master: Master, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="outputs= of a map needs into="):
+        master.options(outputs=["x"]).map(abs, range(3))
+    with pytest.raises(ValueError, match="into= is the folder for outputs="):
+        master.options(into=tmp_path)
+    (tmp_path / "occupied").touch()  # a file where the folder should be: the task fails, and nobody hangs
+
+    def leave() -> None:
+        Path("x").touch()
+
+    one = master.options(outputs=["x"], into=tmp_path / "occupied")
+    assert isinstance(one.submit(leave).exception(LIMIT), OSError)
+    many = one.map(lambda _: leave(), range(2), on_error="return", timeout=LIMIT)
+    assert all(isinstance(error, OSError) for error in many)
+    future = master.options(outputs=["x"], into=tmp_path / "free").submit(leave)
+    future.result(LIMIT)
+    assert (tmp_path / "free" / "x").exists()
 
 
 def test_files_that_are_not_there_or_lead_out_are_refused(master: Master, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.served import Project, served
 import pymw
 from boincserver.testing import SimulatedVolunteer, wait_until
 from pymw import Master, envelope
+from pymw.cli import main
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -123,6 +124,26 @@ def test_cancelled_work_of_a_run_is_taken_back(tmp_path: Path) -> None:
         future = master.submit(errands.double, 1)
         assert future.cancel()
         wait_until(lambda: queued(project) == 0, timeout=LIMIT, what="the server to drop it")
+
+
+def test_a_run_that_nobody_holds_is_cancelled_on_the_project(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with served(tmp_path / "project") as project:
+        with contextlib.suppress(KeyboardInterrupt), Master(project.backend, run="left") as master:
+            master.map(errands.double, range(6), chunksize=2)
+            raise KeyboardInterrupt
+        assert queued(project) == 3
+        assert main(["cancel", "left"]) == 0
+        assert "left: cancelled; 6 tasks were not over; 0 of 6 tasks done" in capsys.readouterr().out
+        assert queued(project) == 0
+        compute = Counting()
+        with SimulatedVolunteer(project.url, project.account(), compute=compute).start():
+            with Master(project.backend, run="left") as master:  # it can be gone on with
+                assert list(master.map(errands.double, range(6), chunksize=2, timeout=LIMIT)) == [0, 2, 4, 6, 8, 10]
+        assert sorted(compute.computed) == list(range(6))
+        assert main(["cancel", "left"]) == 0
+        assert "nothing was under way" in capsys.readouterr().out
 
 
 def test_a_run_has_one_writer(tmp_path: Path) -> None:

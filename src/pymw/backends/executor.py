@@ -21,7 +21,7 @@ from typing import Any
 from pymw import worker
 from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
-from pymw.files import InFolder, Left, named
+from pymw.files import InFolder, Left
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
 from pymw.shipping import own_modules_by_value, pack, pack_call, ship
 
@@ -145,12 +145,10 @@ class ExecutorBackend:
         future.add_done_callback(self._take_home)
 
     def _call(self, part: Batch) -> Future[Any]:
-        options, function = part.call.options, part.call.function
         if self._in_threads:
             tasks = [(args, dict(part.kwargs)) for _, args in part.tasks()]
-            return self._executor.submit(_in_thread, function, tasks)
-        if options.files or options.outputs:
-            function = InFolder(function, named(options), tuple(options.outputs))
+            return self._executor.submit(_in_thread, part.call.function, tasks)
+        function = InFolder.of(part.call.function, part.call.options, carry=self._elsewhere)
         with self._pickling():
             data = pack([(args, dict(part.kwargs)) for _, args in part.tasks()], "args")
             code = pack(function) if self._elsewhere else ship(function).data
@@ -191,10 +189,7 @@ class ExecutorBackend:
         return [self._ended(call, index, outcome) for index, outcome in zip(part.indices, outcomes, strict=True)]
 
     def _ended(self, call: Call, index: int, outcome: Outcome) -> Ended:
-        if isinstance(outcome.value, Left):
-            import dataclasses
-
-            outcome = dataclasses.replace(outcome, value=outcome.value.value, files=outcome.value.files)
+        outcome = Left.apart(outcome)
         return Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", resolve_imported))
 
 

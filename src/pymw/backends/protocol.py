@@ -82,6 +82,7 @@ NEEDS: Mapping[str, str] = {
     "agree": "redundancy",
     "files": "files",
     "outputs": "files",
+    "into": "files",
     "priority": "priorities",
     "memory": "memory_limit",
     "disk": "disk_limit",

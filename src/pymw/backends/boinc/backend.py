@@ -361,7 +361,8 @@ class BoincBackend:
         """Free everything. What has not ended is cancelled, on the volunteers' computers too; a named run may go on."""
         if self._closed.is_set():
             return
-        unfinished = sorted({unit.name for unit in self._ledger.units()})
+        # Of a named run also what earlier processes left and nobody has asked for.
+        unfinished = sorted({unit.name for unit in self._ledger.units()} | self._alive)
         if unfinished and not (detach and self._run is not None):
             self._forget(unfinished)
         self._closed.set()

@@ -20,7 +20,18 @@ __all__ = ["PLATFORMS", "Worker", "worker_program"]
 # BOINC's names of the platforms on which `#!/usr/bin/env python3` starts a program.
 PLATFORMS = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-darwin", "arm64-apple-darwin")
 SHEBANG = b"#!/usr/bin/env python3\n"
-PART_OF_PYMW = ("__init__", "envelope", "errors", "items", "loader", "outcome", "signature", "volunteer", "worker")
+PART_OF_PYMW = (
+    "__init__",
+    "envelope",
+    "errors",
+    "items",
+    "loader",
+    "outcome",
+    "signature",
+    "volunteer",
+    "worker",
+    "workplace",
+)
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 MAIN = """\

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import pickle
 import shutil
@@ -37,7 +36,7 @@ from pymw.backends.protocol import (
     Setup,
 )
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
-from pymw.files import InFolder, Left, named
+from pymw.files import InFolder, Left
 from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
 from pymw.safely import Safely, refuse_unsafe
 from pymw.shipping import Shipment, pack, pack_call, ship
@@ -419,8 +418,7 @@ class LocalBackend:
         else:
             events.append(Returned(call, index, [read]))
             return
-        if isinstance(outcome.value, Left):
-            outcome = dataclasses.replace(outcome, value=outcome.value.value, files=outcome.value.files)
+        outcome = Left.apart(outcome)
         events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", _resolve)))
 
     def _finish(self, worker: WorkerProcess, chunk: Chunk, stopped: int, seconds: float) -> None:
@@ -609,14 +607,12 @@ def _initializer(setup: Setup) -> bytes | None:
 
 
 def _stretch(batch: Batch, *, safe: bool) -> Stretch:
-    options, function = batch.call.options, batch.call.function
+    function = batch.call.function
     if safe:
         function = Safely(function)
         for position, (_, args) in enumerate(batch.tasks()):
             refuse_unsafe(args, batch.kwargs if position == 0 else {})
-    if options.files or options.outputs:
-        function = InFolder(function, named(options), tuple(options.outputs))
-    shipment = ship(function)
+    shipment = ship(InFolder.of(function, batch.call.options))
     payload = None if batch.call.many else _call(batch.args(0), dict(batch.kwargs))
     return Stretch(batch, shipment, 0, len(batch), payload)
 

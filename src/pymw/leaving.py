@@ -1,0 +1,75 @@
+"""How masters end that nobody closes: collected as garbage, detached, or open when the interpreter exits."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pymw.backends.protocol import Backend
+from pymw.collector import Intake
+
+if TYPE_CHECKING:
+    from pymw.run import Run
+    from pymw.sharing import Shelf
+
+__all__ = ["Belongings", "forget", "remember"]
+
+
+@dataclass(slots=True, eq=False)
+class Belongings:
+    """What is left of a master without the master itself."""
+
+    intake: Intake
+    backend: Backend
+    run: Run | None
+    shelf: Shelf | None = None
+
+    def close(self, *, detach: bool | None = None) -> None:
+        """Free it; a named run goes on where it can, unless it shall not."""
+        forget(self)
+        self.backend.close(detach=self.run is not None if detach is None else detach)
+        if self.run is not None:
+            self.run.close()
+        if self.shelf is not None:
+            self.shelf.close()
+
+    def finish(self) -> None:
+        """Close when the last task is over, or at once where the run goes on without us."""
+        if self.run is not None and self.backend.capabilities.outlives_master:
+            self.close()
+        else:
+            self.intake.when_over(self.close)
+
+
+# Masters that were neither closed nor collected: at exit their tasks are waited for, as the standard library does.
+_alive: dict[Belongings, None] = {}
+
+
+def remember(belongings: Belongings) -> None:
+    """From now on it is looked after at exit."""
+    _alive[belongings] = None
+
+
+def forget(belongings: Belongings) -> None:
+    """Somebody else closes it, or has."""
+    _alive.pop(belongings, None)
+
+
+def _at_exit() -> None:
+    interrupted = isinstance(getattr(sys, "last_value", None), KeyboardInterrupt)
+    for belongings in list(_alive):
+        with contextlib.suppress(KeyboardInterrupt):
+            if not interrupted:
+                belongings.intake.wait()
+        belongings.close()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_alive.clear)  # what a fork inherits is not its own to wait for
+
+# Before the interpreter joins its threads, as concurrent.futures does it; atexit itself runs too late.
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -1,0 +1,57 @@
+"""Where a task with data files runs: in a folder of its own, its files there under their names, gone afterwards.
+
+Standard library only, Python 3.9 or later: this also runs on volunteers' computers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Union
+
+__all__ = ["left_behind", "workplace"]
+
+
+@contextlib.contextmanager
+def workplace(folder: Path, files: Mapping[str, Union[Path, bytes]]) -> Iterator[None]:  # noqa: UP007 - Python 3.9
+    """Be in `folder`, made anew, among `files`: links to where they lie, or their content written there."""
+    before = Path.cwd()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    for name, content in files.items():
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, bytes):
+            target.write_bytes(content)
+        else:
+            _link(content, target)
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def left_behind(names: Sequence[str], most: int) -> dict[str, bytes]:
+    """The files that a task left in the current folder; OSError says which is missing, or that they are too large."""
+    files, room = {}, most
+    for name in names:
+        try:
+            room -= Path(name).stat().st_size
+            if room < 0:
+                raise OSError(f"outputs=: the files that it left take more than {most} bytes")
+            files[name] = Path(name).read_bytes()
+        except (FileNotFoundError, IsADirectoryError):
+            raise FileNotFoundError(f"outputs=: the function left no file {name}") from None
+    return files
+
+
+def _link(file: Path, at: Path) -> None:
+    try:
+        at.symlink_to(file)
+    except OSError:  # Windows keeps links for administrators
+        shutil.copyfile(file, at)
