@@ -112,7 +112,7 @@ def test_every_command_and_option_is_documented() -> None:
     ]:
         nested = [action for action in commands.pop(group)._actions if isinstance(action.choices, dict)]
         commands |= {f"{group} {name}": parser for name, parser in (nested[0].choices or {}).items()}
-    assert {"run", "runs", "show", "export", "forget", "backends", "doctor"} <= set(commands)
+    assert {"run", "runs", "show", "cancel", "export", "forget", "backends", "doctor"} <= set(commands)
     for name, parser in commands.items():
         assert f"pymw {name}" in documented, name
         for action in parser._actions:

@@ -195,6 +195,9 @@ def test_data_files_go_along_and_come_back(boinc: Master, tmp_path: Path) -> Non
         boinc.options(files={"words/text.txt": text}, outputs=["other.txt"]).submit(errands.count_words, 1).result(
             LIMIT
         )
+    many = boinc.options(files={"words/text.txt": text}, outputs=["counted.txt"], into=tmp_path / "counted")
+    assert [count for count, _ in many.map(errands.count_words, [1, 2], timeout=LIMIT)] == [3, 6]
+    assert [(tmp_path / "counted" / str(i) / "counted.txt").read_text() for i in range(2)] == ["three two one"] * 2
 
 
 class Spy:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from boincserver import control
 from boincserver.errors import BoincServerError, ControlError, ServerNotRunning
+from boincserver.states import ErrorMask
 from boincserver.states import Outcome as ServerOutcome
 from boincserver.states import ValidateState
 from pymw import codec, envelope
@@ -169,8 +170,9 @@ class BoincBackend:
             alive = {job.name for job in self._server.job_states(self._batch) if job.state != "over"}
             while finished := self._server.outcomes(self._batch, after=after):
                 alive.update(job.name for job in finished)
+                self._given_up.update(job.name for job in finished if job.error_mask & ErrorMask.CANCELLED)
                 after = finished[-1].seq
-        return alive
+        return alive - self._given_up
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
         """Forget these tasks; a workunit that holds no others is cancelled, on its hosts too."""
