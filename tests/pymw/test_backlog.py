@@ -21,7 +21,7 @@ def open_files() -> set[str]:
     found = set()
     for entry in Path("/proc/self/fd").iterdir():
         try:
-            found.add(os.readlink(entry))
+            found.add(str(entry.readlink()))
         except OSError:
             continue
     return {name for name in found if "pymw-results-" in name or "(deleted)" in name}
@@ -70,7 +70,7 @@ def test_what_cannot_be_pickled_and_what_is_read_next_stay_in_memory() -> None:
 def test_the_weight_is_about_right() -> None:
     assert weight(b"x" * 10_000) == pytest.approx(10_000, rel=0.1)
     assert weight([b"x" * 10_000] * 100) == pytest.approx(1_000_000, rel=0.1)
-    assert weight({n: "y" * 1000 for n in range(1000)}) == pytest.approx(1_100_000, rel=0.2)
+    assert weight(dict.fromkeys(range(1000), "y" * 1000)) == pytest.approx(1_100_000, rel=0.2)
     assert weight(np.zeros(1000)) == 8000
 
     class Holder:

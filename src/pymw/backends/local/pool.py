@@ -415,6 +415,8 @@ class LocalBackend:
             outcome = Outcome(
                 Ending.RETURNED, read, worker=worker.name, started=started, seconds=seconds, cpu_seconds=cpu
             )
+        elif isinstance(read, Left):
+            outcome = Outcome(Ending.RETURNED, read, worker=worker.name)
         else:
             events.append(Returned(call, index, [read]))
             return
