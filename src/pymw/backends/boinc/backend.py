@@ -20,9 +20,8 @@ from pathlib import Path
 
 from boincserver import control
 from boincserver.errors import BoincServerError, ControlError, ServerNotRunning
-from boincserver.states import ErrorMask
+from boincserver.states import ErrorMask, ValidateState
 from boincserver.states import Outcome as ServerOutcome
-from boincserver.states import ValidateState
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.ledger import Ledger
