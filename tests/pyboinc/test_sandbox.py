@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -159,6 +159,186 @@ def test_others_are_not_signalled(attempt: Try) -> None:
     assert attempt("os.kill(os.getppid(), 0)", layer=SIGNALS).startswith("PermissionError")
     own = "p = os.fork()\nif p == 0:\n    import signal; signal.pause()\nos.kill(p, 9); os.waitpid(p, 0)"
     assert attempt(own, layer=SIGNALS) == "done"
+
+
+# What would slow down, limit, look into or end another process of the same user.
+ON_OTHERS = {
+    "prlimit64": "resource.prlimit(VICTIM, resource.RLIMIT_CPU, (1, 1))",
+    "setpriority": "os.setpriority(os.PRIO_PROCESS, VICTIM, 19)",
+    "setpriority of the group": "os.setpriority(os.PRIO_PGRP, 0, 19)",
+    "setpriority of the user": "os.setpriority(os.PRIO_USER, 0, 19)",
+    "sched_setaffinity": "os.sched_setaffinity(VICTIM, [min(os.sched_getaffinity(0))])",
+    "sched_setscheduler": "os.sched_setscheduler(VICTIM, os.SCHED_IDLE, os.sched_param(0))",
+    "sched_setparam": "os.sched_setparam(VICTIM, os.sched_param(0))",
+    "sched_setattr": "call('sched_setattr', VICTIM, (48, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), 0)",
+    "ioprio_set": "call('ioprio_set', 1, VICTIM, 3 << 13)",
+    "ioprio_set of the user": "call('ioprio_set', 3, os.getuid(), 3 << 13)",
+    "migrate_pages": "call('migrate_pages', VICTIM, 64, (1, 0), (1, 0))",
+    "move_pages": "call('move_pages', VICTIM, 0, 0, 0, 0, 0)",
+    "get_robust_list": "call('get_robust_list', VICTIM, (0, 0), (0, 0))",
+    "process_vm_readv": "call('process_vm_readv', VICTIM, 0, 0, 0, 0, 0)",
+    "process_vm_writev": "call('process_vm_writev', VICTIM, 0, 0, 0, 0, 0)",
+    "process_madvise": "call('process_madvise', os.pidfd_open(VICTIM), 0, 0, 0, 0)",
+    "pidfd_getfd": "call('pidfd_getfd', os.pidfd_open(VICTIM), 1, 0)",
+    "setns": "call('setns', os.pidfd_open(VICTIM), 0x20000)",
+    "ptrace": "call('ptrace', 16, VICTIM, 0, 0)",
+    "F_SETOWN": "fcntl.fcntl(1, fcntl.F_SETOWN, VICTIM)",
+    "F_SETOWN_EX": "fcntl.fcntl(1, 15, __import__('struct').pack('ii', 1, VICTIM))",
+    "FIOSETOWN": "fcntl.ioctl(1, 0x8901, __import__('struct').pack('i', VICTIM))",
+    "TIOCSTI": "fcntl.ioctl(0, 0x5412, b'x')",
+    "PR_SCHED_CORE": "call('prctl', 62, 2, VICTIM, 0, 0)",
+}
+SIGNALLING = {
+    "kill": "os.kill(VICTIM, 9)",
+    "tkill": "call('tkill', VICTIM, 9)",
+    "tgkill": "call('tgkill', VICTIM, VICTIM, 9)",
+    "rt_sigqueueinfo": "call('rt_sigqueueinfo', VICTIM, 9, (9, 0, -1, 0))",
+    "rt_tgsigqueueinfo": "call('rt_tgsigqueueinfo', VICTIM, VICTIM, 9, (9, 0, -1, 0))",
+    "pidfd_send_signal": "signal.pidfd_send_signal(os.pidfd_open(VICTIM), 9)",
+}
+PRELUDE = """
+import ctypes, fcntl, os, resource, signal
+from pyboinc.sandbox import kernel, seccomp
+numbers = {**seccomp._DENIED, **seccomp._LEAVING, **seccomp._SHARED}
+for table in (seccomp._ON_ITSELF, seccomp._SIGNALS, seccomp._WAYS_ROUND):
+    numbers.update({name: row[0] for name, row in table.items()})
+place = seccomp._MACHINES[os.uname().machine][0]
+def call(name, *arguments):
+    as_c = [(ctypes.c_int * len(a))(*a) if isinstance(a, tuple) else ctypes.c_long(a) for a in arguments]
+    return kernel.call(numbers[name][place], *as_c)
+"""
+
+
+@pytest.fixture
+def victim() -> Iterator[int]:
+    """Another process of the same user, as it must still be afterwards."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as other:
+        facts = _facts(other.pid)
+        yield other.pid
+        assert other.poll() is None
+        assert _facts(other.pid) == facts
+        other.communicate(b"\n")
+
+
+def _facts(pid: int) -> tuple[object, ...]:
+    return (
+        os.sched_getaffinity(pid),
+        os.getpriority(os.PRIO_PROCESS, pid),
+        os.sched_getscheduler(pid),
+        Path(f"/proc/{pid}/limits").read_text(),
+    )
+
+
+@pytest.mark.parametrize("what", ON_OTHERS)
+def test_nothing_is_done_to_another_process(attempt: Try, victim: int, what: str) -> None:
+    code = ON_OTHERS[what].replace("VICTIM", str(victim))
+    assert attempt(PRELUDE + code, layer=SYSCALLS).startswith("PermissionError"), what
+
+
+@pytest.mark.parametrize("what", SIGNALLING)
+def test_no_way_of_signalling_reaches_another_process(attempt: Try, victim: int, what: str) -> None:
+    code = PRELUDE + SIGNALLING[what].replace("VICTIM", str(victim))
+    assert attempt(code, layer=SIGNALS).startswith("PermissionError")
+
+
+@pytest.mark.parametrize("what", SIGNALLING)
+def test_an_old_kernel_lets_who_is_accountable_signal_itself_alone(attempt: Try, victim: int, what: str) -> None:
+    """Without Landlock's part, as before Linux 6.12."""
+    before = "import pyboinc.sandbox.landlock as landlock; landlock.abi = lambda: 0\n"
+    code = before + PRELUDE + "sandbox.apply(sandbox.Policy(accountable=True))\n"
+    assert attempt(
+        code + SIGNALLING[what].replace("VICTIM", str(victim)),
+        "interpreter=False, read=['/'], write=['/']",
+        layer=SYSCALLS,
+    ).startswith("PermissionError")
+    own = "os.kill(os.getpid(), 0); signal.raise_signal(signal.SIGCONT); call('tgkill', os.getpid(), os.getpid(), 0)"
+    assert attempt(code + own, "read=['/'], write=['/']", layer=SYSCALLS) == "done"
+
+
+def test_a_process_may_do_all_that_to_itself(attempt: Try) -> None:
+    code = """
+for me in (0, os.getpid()):
+    os.sched_setaffinity(me, os.sched_getaffinity(me))
+    os.sched_setscheduler(me, os.SCHED_BATCH, os.sched_param(0))
+    resource.prlimit(me, resource.RLIMIT_NOFILE, (100, 100))
+    os.setpriority(os.PRIO_PROCESS, me, os.getpriority(os.PRIO_PROCESS, me) + 1)
+    call('ioprio_set', 1, me, 3 << 13)
+os.nice(1)
+fcntl.fcntl(1, fcntl.F_SETFD, fcntl.fcntl(1, fcntl.F_GETFD))
+"""
+    assert attempt(PRELUDE + code) == "done"
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only a superuser has powers to give up")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.mknod('work/disk', 0o60600, os.makedev(8, 0))",
+        "os.mknod('work/memory', 0o20600, os.makedev(1, 1))",
+        "resource.setrlimit(resource.RLIMIT_DATA, (1 << 40, 1 << 40))",
+        "os.nice(-1)",
+        "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))",
+        "os.setuid(12345)",
+        "os.chown('work', 12345, 12345)",
+    ],
+)
+def test_a_superuser_has_no_powers(attempt: Try, code: str) -> None:
+    result = attempt(PRELUDE + code, "write=['work'], memory=1 << 32")
+    assert result.startswith(("PermissionError", "ValueError not allowed to raise maximum limit")), result
+    started = "import subprocess; print(subprocess.run([sys.executable, '-c', 'import os; os.nice(-1)'], stderr=-1).stderr.split()[-1])"
+    assert attempt(started).split("\n")[0] == b"permitted".__repr__()
+
+
+# Who is accountable
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "os.setsid()",
+        "os.setpgid(0, 0)",
+        "os.memfd_create('hidden')",
+        "call('memfd_secret', 0)",
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "signal.signal(signal.SIGCHLD, print)",
+        "call('prctl', 4, 0, 0, 0, 0)",
+    ],
+)
+def test_who_is_accountable_stays_in_sight(attempt: Try, code: str) -> None:
+    bound = attempt(PRELUDE + code, "write=['work'], accountable=True", layer=SYSCALLS)
+    assert bound.startswith(("PermissionError", "OSError [Errno 1]")), bound
+    assert attempt(
+        "os.fork() or os._exit(0)\nos.wait()\n"
+        + PRELUDE
+        + "if not os.fork():\n    "
+        + code
+        + "\n    os._exit(7)\nassert os.wait()[1] in (7 << 8, 38 << 8, 1 << 8)",
+        "write=['work']",
+    )
+    assert (
+        attempt(PRELUDE + "signal.signal(signal.SIGTERM, print); signal.getsignal(signal.SIGCHLD)", "accountable=True")
+        == "done"
+    )
+
+
+def test_who_is_accountable_runs_programs_and_processes(attempt: Try) -> None:
+    code = """
+        import multiprocessing, os, signal, subprocess
+        assert subprocess.run("exit 3", shell=True).returncode == 3
+        assert os.system("exit 4") == 4 << 8
+        p = multiprocessing.Process(target=signal.pause); p.start(); p.terminate(); p.join()
+        assert p.exitcode == -signal.SIGTERM
+    """
+    assert attempt(code, "write=['work'], accountable=True", layer=SIGNALS) == "done"
+
+
+@pytest.mark.parametrize("name", sorted(seccomp._SHARED))
+def test_what_outlives_a_process_is_denied(attempt: Try, name: str) -> None:
+    code = PRELUDE + f"call({name!r}, 0, 0, 0o1600, 0, 0)"
+    assert attempt(code, layer=SYSCALLS).startswith("PermissionError")
+    if name in ("shmget", "msgget", "semget"):
+        allowed = PRELUDE + f"made = call({name!r}, 0, 1, 0o1600)\ncall({name[:3] + 'ctl'!r}, made, 0, 0, 0)"
+        assert attempt(allowed, "shared_memory=True") == "done"
 
 
 CALL = (

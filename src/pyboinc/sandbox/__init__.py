@@ -51,7 +51,7 @@ def available(policy: Policy | None = None) -> Level:
             layers.append(NETWORK)
         if filters:
             layers.append(SYSCALLS)
-        if abi >= landlock.ABI_OF_SCOPES:
+        if abi >= landlock.ABI_OF_SCOPES or (filters and policy and policy.accountable):
             layers.append(SIGNALS)
     return Level(layers)
 
@@ -71,12 +71,19 @@ def apply(policy: Policy) -> Level:
 
     rlimits.apply(policy)
     if sys.platform == "linux":
-        from pyboinc.sandbox import landlock, seccomp
+        from pyboinc.sandbox import capabilities, landlock, seccomp
 
         if FILES in level:
             landlock.apply(_readable(policy), _writable(policy), network=policy.network)
+        capabilities.drop()
         if SYSCALLS in level:
-            seccomp.apply(network=policy.network, unix_sockets=policy.unix_sockets)
+            seccomp.apply(
+                network=policy.network,
+                unix_sockets=policy.unix_sockets,
+                shared_memory=policy.shared_memory,
+                accountable=policy.accountable,
+                signals=not policy.accountable or landlock.abi() >= landlock.ABI_OF_SCOPES,
+            )
     return level
 
 

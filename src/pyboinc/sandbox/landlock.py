@@ -26,6 +26,7 @@ _FIRST_RIGHTS = (1 << 13) - 1
 _LATER_RIGHTS = {2: 1 << 13, 3: _TRUNCATE, 5: _IOCTL_DEV}  # by the ABI version that brought them
 _FILE_RIGHTS = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL_DEV
 _READ = _EXECUTE | _READ_FILE | _READ_DIR
+_DEVICES = 1 << 6 | 1 << 11  # to make character and block devices, which no folder needs
 ABI_OF_TCP, ABI_OF_SCOPES = 4, 6
 _TCP = 1 | 2  # bind, connect
 _SCOPES = 1 | 2  # abstract sockets, signals
@@ -52,7 +53,7 @@ def apply(read: Iterable[str | os.PathLike[str]], write: Iterable[str | os.PathL
         for path in read:
             _allow(rules, path, _READ & rights)
         for path in write:
-            _allow(rules, path, rights)
+            _allow(rules, path, rights & ~_DEVICES)
         kernel.forbid_new_privileges()
         kernel.call(_RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
     finally:

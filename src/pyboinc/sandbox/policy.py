@@ -16,9 +16,9 @@ FILES = "files"
 NETWORK = "network"
 """No socket but between own processes: seccomp."""
 SYSCALLS = "syscalls"
-"""No debugging, mounting, loading, namespaces: seccomp."""
+"""No debugging, mounting, loading, namespaces, no other process's limits or priority: seccomp."""
 SIGNALS = "signals"
-"""No signal to processes outside: Landlock, from Linux 6.12."""
+"""No signal to processes outside: Landlock, from Linux 6.12; seccomp for who is `accountable`."""
 LAYERS = (LIMITS, FILES, NETWORK, SYSCALLS, SIGNALS)
 
 
@@ -34,6 +34,7 @@ class Policy:
         network: bool = False,
         unix_sockets: bool = False,
         shared_memory: bool = False,
+        accountable: bool = False,
         memory: int = 0,
         file_size: int = 0,
         cpu_seconds: int = 0,
@@ -51,7 +52,12 @@ class Policy:
         self.unix_sockets = unix_sockets
         """Sockets by path reach the user's desktop and its services, so only unnamed pairs are allowed without."""
         self.shared_memory = shared_memory
-        """Whether /dev/shm, which others use too, is open; locks, queues and pools of multiprocessing need it."""
+        """Whether /dev/shm and other memory that processes share by name are open, which others use too and which
+        outlives a process; locks, queues and pools of multiprocessing need it."""
+        self.accountable = accountable
+        """Whether all that it starts is to be counted and ended to the last from outside, as a stranger's code among
+        others' is. It cannot leave its process group, nor hide, nor let a child vanish with the time it used, nor have
+        memory that no process shows; on older kernels it signals no other process at all, not even its own."""
         self.memory = memory
         """Bytes that one process may allocate; beyond it allocation fails, in Python by a MemoryError."""
         self.file_size = file_size

@@ -21,6 +21,9 @@ def apply(policy: Policy) -> None:
     _lower(resource.RLIMIT_NPROC, policy.processes)
     _lower(resource.RLIMIT_NOFILE, policy.open_files)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":  # nobody gets before others in the queue for the processor
+        resource.setrlimit(resource.RLIMIT_RTPRIO, (0, 0))
+        resource.setrlimit(resource.RLIMIT_NICE, (0, 0))
 
 
 def _lower(which: int, bound: int) -> None:
