@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import sys
 import time
@@ -22,7 +21,7 @@ from pacman_ctf.maze import layout_of
 from pacman_ctf.nursery import Nursery
 from pacman_ctf.python2 import convert
 from pacman_ctf.referee import Fault, Game, Pairing
-from pacman_ctf.submission import Submission, python2
+from pacman_ctf.submission import MAX_SOURCE, Submission, parsed, python2
 from pacman_ctf.team import Team
 
 SECONDS: Final = 9.0  # wall seconds for all of it; ten are promised
@@ -91,7 +90,7 @@ def check(source: str | Path | Submission, *, seconds: float = SECONDS) -> Repor
     try:
         team = source if isinstance(source, Submission) else Submission.read(source)
         report = Report(team.name)
-        team = _looked_at(team, report)
+        team = _looked_at(team, report, seconds / 2)
     except SubmissionError as error:
         return Report(str(getattr(source, "name", source)), problems=[str(error)])
     if report.ready:
@@ -99,24 +98,26 @@ def check(source: str | Path | Submission, *, seconds: float = SECONDS) -> Repor
     return report
 
 
-def _looked_at(team: Submission, report: Report) -> Submission:
+def _looked_at(team: Submission, report: Report, seconds: float) -> Submission:
     """What can be seen without running it. Returns the team that is to be tried."""
-    if any(path.endswith(".py") and python2(source) for path, source in team.files.items()):
-        team = report.converted = convert(team)
+    if not team.sources:
+        report.remarks.append(
+            f"its Python files have more than {MAX_SOURCE >> 20} MB, so nobody looks into them before a match; "
+            "keep data in files of its own"
+        )
+    if any(python2(source) for source in team.sources.values()):
+        team = report.converted = convert(team, seconds)
         report.remarks.append(
             "this team is written in Python 2, which no host has: what was tried is a converted copy. "
             "Write it with --convert, read it once, and hand that in"
         )
     report.dialect = team.dialect
-    for path, source in team.files.items():
-        if not path.endswith(".py"):
-            continue
+    for path, source in team.sources.items():
         try:
-            ast.parse(source)
-        except (SyntaxError, ValueError) as error:
-            line = getattr(error, "lineno", None)
-            where = f"{path}, line {line}" if line else path
-            problem = f"{where}: {getattr(error, 'msg', error)}"
+            parsed(source)
+        except SyntaxError as error:
+            where = f"{path}, line {error.lineno}" if error.lineno else path
+            problem = f"{where}: {error.msg}"
             if "utf-8" in problem or "encoding" in problem:
                 problem += ". Save the file as UTF-8, or name its encoding in the first line"
             (report.problems if path == team.main else report.remarks).append(problem)
@@ -177,7 +178,7 @@ def _one_match(team: Submission, pairing: Pairing, nursery: Nursery, until: floa
             one.until = until
         game = Game(teams, pairing, limits, watch)
         faults = [fault for fault in game.run() if fault.side == "red"]
-    return game, faults, teams["red"].log.text().rstrip()
+    return game, faults, teams["red"].log.rstrip()
 
 
 def _tell(report: Report, game: Game, faults: list[Fault], limits: Limits) -> None:

@@ -41,8 +41,9 @@ def enter(scratch: str, memory: int, require: Sequence[str]) -> str:
     _prctl(_SET_PDEATHSIG, 9)
     try:
         policy = sandbox.Policy(
-            write=[scratch], memory=memory, file_size=FILE_BYTES, open_files=OPEN_FILES, require=require
-        )
+            write=[scratch], memory=memory, file_size=FILE_BYTES, open_files=OPEN_FILES, require=require,
+            accountable=True,
+        )  # fmt: skip
         return str(sandbox.apply(policy))
     except (sandbox.SandboxUnavailableError, ValueError) as error:
         raise TooWeak(str(error)) from error

@@ -65,7 +65,7 @@ def make_job(
 
 def job_digest(job: Job) -> str:
     """What tells a job apart: its teams and matches, not its options."""
-    teams = [Submission.of(job[side]["name"], job[side]["files"]).digest for side in "ab"]
+    teams = [[job[side]["name"], Submission.of(job[side]["name"], job[side]["files"]).digest] for side in "ab"]
     matches = [[match["layout"], match["name"], match["seed"].hex(), match["a_is_red"]] for match in job["matches"]]
     return hashlib.sha256(canonical([teams, matches, job["length"]])).hexdigest()
 
@@ -173,8 +173,12 @@ def check_result(job: Job, result: Result) -> list[Record]:
     digests = {side: Submission.of(job[side]["name"], job[side]["files"]).digest for side in "ab"}
     for number, (match, record) in enumerate(zip(job["matches"], records, strict=True)):
         red, blue = ("a", "b") if match["a_is_red"] else ("b", "a")
-        asked = (match["layout"], match["name"], match["seed"].hex(), job["length"], digests[red], digests[blue])
-        if asked != (record.layout, record.layout_name, record.seed, record.length, record.red, record.blue):
+        asked = (match["layout"], match["name"], match["seed"].hex(), job["length"])
+        teams = (digests[red], digests[blue], job[red]["name"], job[blue]["name"])
+        if (*asked, *teams) != (
+            record.layout, record.layout_name, record.seed, record.length,
+            record.red, record.blue, record.red_name, record.blue_name,
+        ):  # fmt: skip
             raise Forged(f"match {number + 1} is not the one that was asked for")
         verify(record)
     sides = [match["a_is_red"] for match in job["matches"]]

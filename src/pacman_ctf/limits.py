@@ -17,9 +17,12 @@ class Limits:
     move: float = 3.0  # a move above it loses at once
     total: float = 900.0
     idle: float = 30.0  # seconds in which the team sleeps instead of answering
+    sleep: float = 120.0  # seconds of that in a whole match
     wall: float = 600.0  # seconds for one answer on however loaded a machine
-    processes: int = 64  # that a team may have at a time, threads not counted
-    memory: int = 2 << 30  # bytes of address space of each process
+    processes: int = 64  # that a team may have at a time
+    threads: int = 512  # of all its processes
+    memory: int = 2 << 30  # bytes, of each process and of all together
+    disk: int = 256 << 20  # bytes of its folder, deleted files and shared memory included
 
     def scaled(self, factor: float) -> Limits:
         """The same limits on a machine that is `factor` times slower; never stricter."""

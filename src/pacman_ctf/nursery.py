@@ -23,7 +23,9 @@ from typing import Any, NoReturn
 from pacman_ctf import host, isolation
 from pacman_ctf.compat import modules
 from pacman_ctf.errors import HostError
-from pacman_ctf.processes import kill_below
+from pacman_ctf.processes import end_all
+
+_REAPED_AT_ONCE = 64
 
 
 class Nursery:
@@ -115,11 +117,14 @@ def become_team(order: dict[str, Any], read: int, write: int, log: int, life: in
         isolation.adopt_orphans()
         warden = os.getpid()
         if child := os.fork():
+            with contextlib.suppress(OSError):
+                os.setpgid(child, child)
             os.close(read)
             guard(child, write, life)
             code = 0
         else:
             os.close(life)
+            os.setpgid(0, 0)  # which it cannot leave, so that one signal ends all that it starts
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
             sys.stdout = os.fdopen(1, "w", encoding="utf-8", errors="backslashreplace", buffering=1, closefd=False)
@@ -141,42 +146,45 @@ def become_team(order: dict[str, Any], read: int, write: int, log: int, life: in
 
 def guard(child: int, write: int, life: int) -> None:
     """Wait for the end of the agents or of the life line; then end everything, and say how the agents ended."""
-    wake, woken = os.pipe()
-    for descriptor in (wake, woken):
-        os.set_blocking(descriptor, False)
-    signal.set_wakeup_fd(woken)
-    poll = select.poll()
-    poll.register(wake, select.POLLIN)
-    poll.register(life, select.POLLIN)
-    signal.signal(signal.SIGTERM, lambda *_: os.close(life))  # as if the referee had let go
-    status = None
-    while status is None:
-        events = dict(poll.poll())
-        if life in events:
-            break
-        with contextlib.suppress(BlockingIOError):
-            os.read(wake, 4096)
-        status = _reap(child)
-    kill_below(os.getpid())
-    if status is None:
-        os.kill(child, signal.SIGKILL)  # by name, should /proc be closed to this process
-    if status is not None:
+    by_itself = _watch(child, life)
+    status = end_all(child)
+    if by_itself and status is not None:
         report = {"failed": "crash", "what": how_ended(status), "detail": ""}
         os.set_blocking(write, False)
         with contextlib.suppress(OSError):
             os.write(write, json.dumps(report).encode() + b"\n")
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
 
 
-def _reap(child: int) -> int | None:
-    """The status of the agents' process once it has ended; whatever else ended is reaped by the way."""
-    with contextlib.suppress(ChildProcessError):
-        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
-            if ended[0] == child:
-                return ended[1]
-    return None
+def _watch(child: int, life: int) -> bool:
+    """Whether the agents ended before the life line; what else ends meanwhile is reaped by the way."""
+    wake, woken = os.pipe()
+    for descriptor in (wake, woken):
+        os.set_blocking(descriptor, False)
+    signal.set_wakeup_fd(woken, warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(wake, select.POLLIN)
+    poll.register(life, select.POLLIN)
+    signal.signal(signal.SIGTERM, lambda *_: os.close(life))  # as if the referee had let go
+    while not _has_ended(child):
+        events = dict(poll.poll())
+        if life in events:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            os.read(wake, 4096)
+    return True
+
+
+def _has_ended(child: int) -> bool:
+    """Whether the agents' process has. It is not reaped yet, so that its number and its group's stay its own."""
+    for _ in range(_REAPED_AT_ONCE):
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        if found is None:
+            return False
+        if found.si_pid == child:
+            return True
+        os.waitpid(found.si_pid, 0)
+    os.kill(os.getpid(), signal.SIGCHLD)  # there may be more, but the life line goes first
+    return False
 
 
 def how_ended(status: int) -> str:

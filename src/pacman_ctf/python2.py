@@ -6,16 +6,22 @@ It is done by hand or by `check`, never in a match: what plays is what was submi
 from __future__ import annotations
 
 import ast
+import contextlib
+import subprocess
+import sys
+import time
 import tokenize
 import warnings
 from dataclasses import replace
 from io import BytesIO
 from typing import Any, Final
 
+from pacman_ctf import isolation
 from pacman_ctf.errors import SubmissionError
 from pacman_ctf.submission import Submission, python2
 
 NOTICE: Final = "# Converted from Python 2 by pacman-ctf; please check it, above all where numbers are divided.\n"
+_MEMORY: Final = 2 << 30
 _DIVIDE: Final = """
 def _divide(a, b):  # what / was in Python 2
     return a // b if isinstance(a, int) and isinstance(b, int) else a / b
@@ -23,13 +29,45 @@ def _divide(a, b):  # what / was in Python 2
 """
 
 
-def convert(team: Submission) -> Submission:
-    """The team with each Python 2 file converted; the others stay as they are."""
-    files = {
-        path: to_python3(path, source) if path.endswith(".py") and python2(source) else source
-        for path, source in team.files.items()
-    }
+def convert(team: Submission, seconds: float = 30.0) -> Submission:
+    """The team with each Python 2 file converted; the others stay as they are. Raises `SubmissionError`."""
+    files = dict(team.files)
+    end = time.monotonic() + seconds
+    for path, source in team.sources.items():
+        if python2(source):
+            files[path] = _converted(path, source, end - time.monotonic())
     return replace(team, files=files)
+
+
+def _converted(path: str, source: bytes, seconds: float) -> bytes:
+    """One file converted, by a process of its own: some sources take hours, or all the memory there is."""
+    environment = isolation.environment()
+    command = [sys.executable, "-W", "ignore", "-m", "pacman_ctf.python2", path]
+    try:
+        done = subprocess.run(
+            command, input=source, capture_output=True, timeout=max(seconds, 0.1), env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise SubmissionError(f"{path} is Python 2, and to convert it takes longer than {seconds:.0f} s: "
+                              "convert it by hand") from None  # fmt: skip
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["the converter gave up"]
+        raise SubmissionError(words[-1])
+    return done.stdout
+
+
+def _main(path: str) -> None:
+    """In that process: from standard input to standard output."""
+    with contextlib.suppress(ImportError):
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
+    try:
+        sys.stdout.buffer.write(to_python3(path, sys.stdin.buffer.read()))
+    except (RecursionError, MemoryError):
+        sys.exit(f"{path} is Python 2, and too deep to be converted: convert it by hand")
+    except SubmissionError as error:
+        sys.exit(str(error))
 
 
 def to_python3(path: str, source: bytes) -> bytes:
@@ -96,3 +134,7 @@ def _headed(text: str, helper: str) -> str:
     coding = 1 if lines and lines[0].startswith("#!") else 0
     head = "".join(lines[:coding]) + NOTICE + "".join(lines[coding:first])
     return head + helper + "".join(lines[max(first, coding) :])
+
+
+if __name__ == "__main__":
+    _main(sys.argv[1])

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Final
 
 from pacman_ctf import engine, rules, seeds
+from pacman_ctf.channel import plain
 from pacman_ctf.engine import State
 from pacman_ctf.layout import Layout
 from pacman_ctf.limits import Limits
@@ -49,7 +50,7 @@ class Fault(Exception):
 
     def __init__(self, code: str, side: str, what: str, detail: str = "") -> None:
         super().__init__(what)
-        self.code, self.side, self.what, self.detail = code, side, what, detail
+        self.code, self.side, self.what, self.detail = code, side, plain(what), plain(detail)
 
 
 def play(
@@ -77,7 +78,7 @@ def play(
 
 def _private(team: Team, faults: list[Fault]) -> str:
     """What only the team may read: its output, then what went wrong."""
-    parts = [team.log.text()]
+    parts = [team.log]
     parts += [f"--- {fault.code}: {fault.what}\n{fault.detail}" for fault in faults]
     return "\n".join(part.rstrip() for part in parts if part.strip())
 
@@ -101,6 +102,7 @@ class Game:
         self.moves: list[str] = []
         self.first = seeds.first_mover(pairing.seed)
         self.telling = {side: Telling(self.layout) for side in teams}
+        self._meanwhile = {"red": partial(self._look, "blue"), "blue": partial(self._look, "red")}
 
     def run(self) -> list[Fault]:
         """Play; the faults that ended the match, of which only a start can have two."""
@@ -124,17 +126,20 @@ class Game:
         return faults
 
     def _both(self, begin: Callable[[str], Callable[[], None]]) -> list[Fault]:
-        faults, ends = [], []
+        faults: list[Fault] = []
+        ends = {}
         for side in self.teams:
             try:
-                ends.append(begin(side))
+                ends[side] = begin(side)
             except Fault as fault:
                 faults.append(fault)
-        for end in ends:
-            try:
-                end()
-            except Fault as fault:
-                faults.append(fault)
+        for side, end in ends.items():
+            while not any(fault.side == side for fault in faults):
+                try:
+                    end()
+                    break
+                except Fault as fault:  # it may be the other's, who is looked at meanwhile
+                    faults.append(fault)
         return faults
 
     def _load(self, side: str) -> Callable[[], None]:
@@ -176,12 +181,19 @@ class Game:
     def _ask(self, side: str, limit: float, stage: str) -> tuple[bytes, float]:
         """A team's answer. Raises its fault, which is a failed load when that is where it happened."""
         try:
-            line, seconds = self.teams[side].answer(limit)
+            line, seconds = self.teams[side].answer(limit, self._meanwhile[side])
         except Gone as gone:
             raise Fault(stage if gone.code == "crash" else gone.code, side, gone.what) from None
         if line[:1] == b"{":
             raise _reported(side, line, stage)
         return line, seconds
+
+    def _look(self, side: str) -> None:
+        """What the team holds whose turn it is not. Raises its fault."""
+        try:
+            self.teams[side].look()
+        except Gone as gone:
+            raise Fault(gone.code, side, gone.what) from None
 
     def _charge(self, side: str, agent: int, seconds: float) -> None:
         self.cpu[agent] += seconds

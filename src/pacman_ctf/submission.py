@@ -6,6 +6,7 @@ import ast
 import hashlib
 import io
 import re
+import warnings
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,8 +17,11 @@ from typing import Final
 from pacman_ctf.compat.modules import names
 from pacman_ctf.errors import SubmissionError
 
+MAX_NAME: Final = 100  # letters of a team's name
+MAX_PATH: Final = 250  # bytes of a file's path within the team's folder
 MAX_BYTES: Final = 32 << 20  # of all files: trained weights fit, film collections do not
 MAX_FILES: Final = 500
+MAX_SOURCE: Final = 1 << 20  # bytes of Python that are looked into; to parse more would take minutes
 USUAL_NAMES: Final = ("myTeam.py", "my_team.py", "team.py")
 FACTORIES: Final = ("create_team", "createTeam")
 _CLOCKS: Final = {"time", "datetime", "timeit", "threading", "asyncio", "signal"}
@@ -64,18 +68,20 @@ class Submission:
                          self.files[path], re.MULTILINE) is not None  # fmt: skip
 
     @cached_property
+    def sources(self) -> dict[str, bytes]:
+        """The team's Python files, as far as they are looked into."""
+        found = {path: content for path, content in self.files.items() if path.endswith(".py")}
+        return found if sum(map(len, found.values())) <= MAX_SOURCE else {}
+
+    @cached_property
     def imports(self) -> frozenset[str]:
         """Every module that the team's files import, as far as they can be parsed."""
-        found: set[str] = set()
-        for path, source in self.files.items():
-            if path.endswith(".py"):
-                found.update(imported(source))
-        return frozenset(found)
+        return frozenset(name for source in self.sources.values() for name in imported(source))
 
     @property
     def uses_clock(self) -> bool:
         """Whether the result may depend on time or threads, so that replicas may differ."""
-        return any(name.partition(".")[0] in _CLOCKS for name in self.imports)
+        return not self.sources or any(name.partition(".")[0] in _CLOCKS for name in self.imports)
 
     @property
     def uses_numpy(self) -> bool:
@@ -85,7 +91,7 @@ class Submission:
     @property
     def dialect(self) -> str:
         """`flat-camel`, `contest-snake`, ...: by what the main module imports and how it calls its factory."""
-        source = self.files[self.main]
+        source = self.sources.get(self.main, b"")
         modules = imported(source) & set(names())
         if not modules and python2(source):
             return "flat-camel-py2"
@@ -103,13 +109,21 @@ class Submission:
 
     @classmethod
     def of(cls, name: str, files: Mapping[str, bytes]) -> Submission:
-        """Files by path, checked: no path leaves the folder, no team is too large."""
+        """Files by path, checked: no path leaves the folder, every folder can hold them, no team is too large."""
+        if not name.isprintable() or len(name) > MAX_NAME:
+            raise SubmissionError(f"a team cannot be called {name[:MAX_NAME]!a}: "
+                                  f"a name is at most {MAX_NAME} letters that can be printed")  # fmt: skip
         if len(files) > MAX_FILES or sum(map(len, files.values())) > MAX_BYTES:
             raise SubmissionError(f"team {name} is too large: at most {MAX_FILES} files, {MAX_BYTES >> 20} MB")
         for path in files:
             parts = PurePosixPath(path).parts
             if not parts or path.startswith("/") or ".." in parts or "\\" in path or "\0" in path:
                 raise SubmissionError(f"team {name}: the path {path!r} leaves the team's folder")
+            if not path.isprintable() or len(path.encode("utf-8", "replace")) > MAX_PATH:
+                raise SubmissionError(f"team {name}: no file can be called {path[:MAX_PATH]!a} on every host; "
+                                      f"rename it")  # fmt: skip
+            if any(str(parent) in files for parent in PurePosixPath(path).parents):
+                raise SubmissionError(f"team {name}: {path!r} lies within what is a file as well")
         return cls(name, dict(sorted(files.items())))
 
     @classmethod
@@ -157,11 +171,21 @@ def _zip(name: str, data: bytes) -> Iterable[tuple[str, bytes]]:
             yield entry.filename.partition("/")[2] if nested else entry.filename, content
 
 
+def parsed(source: bytes) -> ast.Module:
+    """A source's tree. Raises `SyntaxError` for whatever Python cannot read, also when it only is too deep for it."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about its strings, say: the team's own business
+            return ast.parse(source)
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise SyntaxError(str(error) or "an expression is too deep") from error
+
+
 def imported(source: bytes) -> set[str]:
     """The modules that a source imports anywhere; of what Python 3 cannot parse, none."""
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = parsed(source)
+    except SyntaxError:
         return set()
     found: set[str] = set()
     for node in ast.walk(tree):
@@ -177,8 +201,8 @@ def imported(source: bytes) -> set[str]:
 def python2(source: bytes) -> bool:
     """Whether a source looks like Python 2: Python 3 cannot parse it, and it has what was only there then."""
     try:
-        ast.parse(source)
-    except (SyntaxError, ValueError):
+        parsed(source)
+    except SyntaxError:
         pattern = (
             rb"^\s*print\s+[^(\s=]|^\s*except\s+[\w.]+\s*,\s*\w+\s*:|\bhas_key\(|^\s*raise\s+\w+\s*,|<>|^\s*print\s*$"
         )

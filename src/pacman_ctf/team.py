@@ -6,51 +6,28 @@ import contextlib
 import json
 import math
 import os
-import select
+import random
 import signal
-import tempfile
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
 from typing import Any, Final
 
+from pacman_ctf.channel import Channel, Flooded
 from pacman_ctf.errors import HostError, SandboxTooWeak
 from pacman_ctf.limits import Limits
 from pacman_ctf.nursery import Nursery
 from pacman_ctf.processes import cpu_clock, descendants, idle, tree_seconds
+from pacman_ctf.scratch import Scratch
 from pacman_ctf.submission import Submission
+from pacman_ctf.usage import usage
 
-LOG_BYTES: Final = 50 << 10  # of a team's output; what is beyond is cut out of the middle
-_LINE_BYTES: Final = 1 << 17  # longer answers are none
-_SLICE: Final = 0.25  # seconds between two looks at a team that thinks
+_SLICE: Final = 0.25  # seconds between two looks at a team, on average
+_JITTER: Final = 0.1  # by which they come earlier or later, so that nobody is busy only when looked at
 _STIRRED: Final = 0.002  # CPU seconds in such a slice that are no sleep
-_TREE_EVERY: Final = 64  # answers between two looks at what a quick team has started besides
+_COMPANY: Final = 0.03  # CPU seconds beside the agents' process that are no rounding
 _NOT_STARTED: Final = 60.0  # wall seconds in which an interpreter must have begun; a loaded host takes a few
 _ENDED: Final = 20.0  # wall seconds in which a warden must have ended all
-
-
-class Log:
-    """The first and the last part of what a team printed."""
-
-    def __init__(self, limit: int = LOG_BYTES) -> None:
-        self._half = limit // 2
-        self._head, self._tail, self._total = bytearray(), bytearray(), 0
-
-    def add(self, data: bytes) -> None:
-        """Take some output; memory stays bounded."""
-        self._total += len(data)
-        room = self._half - len(self._head)
-        self._head += data[:room] if room > 0 else b""
-        self._tail += data[max(room, 0) :]
-        if len(self._tail) > 4 * self._half:
-            del self._tail[: -self._half]
-
-    def text(self) -> str:
-        """All that was kept, with a line where something is missing."""
-        tail = self._tail[-self._half :]
-        cut = self._total - len(self._head) - len(tail)
-        gap = f"\n[... {cut} bytes left out ...]\n".encode() if cut else b""
-        return bytes(self._head + gap + tail).decode("utf-8", "replace")
 
 
 class Gone(Exception):
@@ -69,14 +46,16 @@ class Team:
     ) -> None:
         self.submission, self.limits = submission, limits
         self._nursery = nursery
-        self.log = Log()
         self.hello: dict[str, Any] = {}
         self.until = math.inf  # when, on the monotonic clock, whoever asks has no more time
         self.charged = 0.0  # CPU seconds that some answer has been charged for
+        self.slept = 0.0
+        self.ended = self._started = False
         self._require = list(require)
-        self._buffer = b""
-        self._answers = 0
-        self._log = self._top = 0
+        self._top = 0
+        self._next_look = 0.0
+        self._alone = True
+        self._dice = random.Random()
         self._resources = contextlib.ExitStack()
         self._lifeline = self._resources.enter_context(contextlib.ExitStack())
 
@@ -92,28 +71,25 @@ class Team:
         self.close()
 
     def _start(self) -> None:
-        scratch = self._resources.enter_context(
-            tempfile.TemporaryDirectory(prefix="pacman-", ignore_cleanup_errors=True)
-        )
-        self.scratch = Path(scratch)
-        self.submission.write(self.scratch)
-        own, name = self.scratch / "teams", self.submission.name
-        if not own.exists() and Path(name).name == name:  # agents open files as teams/<name>/...
-            own.mkdir()
-            (own / name).symlink_to("..", target_is_directory=True)
+        self.scratch = self._resources.enter_context(Scratch())
+        try:
+            self.submission.write(self.scratch)
+        except OSError as error:
+            raise HostError(f"could not write the files of team {self.submission.name}: {error}") from error
+        with contextlib.suppress(OSError):  # agents open files as teams/<name>/...
+            (self.scratch / "teams").mkdir()
+            (self.scratch / "teams" / PurePath(self.submission.name).name).symlink_to("..", target_is_directory=True)
         with contextlib.ExitStack() as theirs:
-            reads, self._to = self._pipe(theirs, 0)
-            writes, self._from = self._pipe(theirs, 1)
-            logs, self._log = self._pipe(theirs, 1)
+            reads, to = self._pipe(theirs, 0)
+            writes, source = self._pipe(theirs, 1)
+            logs, log = self._pipe(theirs, 1)
             lives, life = os.pipe()
             theirs.callback(os.close, lives)
             self._lifeline.callback(os.close, life)
-            order = {"scratch": scratch, "memory": self.limits.memory, "require": self._require}
+            self._channel = Channel(to, source, log)
+            order = {"scratch": str(self.scratch), "memory": self.limits.memory, "require": self._require}
             self._nursery.start(order, [reads, writes, logs, lives])
-        os.set_blocking(self._log, False)
-        self._poll = select.poll()
-        self._poll.register(self._from, select.POLLIN)
-        self._poll.register(self._log, select.POLLIN)
+            self._started = True
 
     def _pipe(self, theirs: contextlib.ExitStack, end: int) -> tuple[int, int]:
         """A pipe: the team's end, closed here once it has gone over, and ours."""
@@ -121,6 +97,11 @@ class Team:
         theirs.callback(os.close, ends[end])
         self._resources.callback(os.close, ends[1 - end])
         return ends[end], ends[1 - end]
+
+    @property
+    def log(self) -> str:
+        """What the team printed."""
+        return self._channel.log.text()
 
     def greet(self) -> None:
         """Wait until the process is there and has given up what it can; only then the team's code is loaded."""
@@ -132,7 +113,7 @@ class Team:
         if "refused" in hello:
             raise SandboxTooWeak(hello["refused"])
         if "pid" not in hello:
-            raise HostError(f"a team's process did not start: {self.log.text()[-2000:]} {self._nursery.words()}")
+            raise HostError(f"a team's process did not start: {self.log[-2000:]} {self._nursery.words()}")
         self.hello = hello
         self._top = int(hello["warden"])
         self._clock = cpu_clock(hello["pid"])
@@ -154,78 +135,64 @@ class Team:
 
     def send_line(self, data: bytes) -> None:
         """The same, encoded already."""
-        with contextlib.suppress(BrokenPipeError):  # it has ended: the missing answer will tell
-            os.write(self._to, data)
+        self._channel.send(data)
 
-    def answer(self, limit: float) -> tuple[bytes, float]:
-        """The next line, and the CPU seconds that it took since the last one. Raises `Gone`."""
+    def answer(self, limit: float, meanwhile: Callable[[], None] = lambda: None) -> tuple[bytes, float]:
+        """The next line, and the CPU seconds that it took since the last one. Raises `Gone`.
+
+        `meanwhile` is called now and then while it does not come.
+        """
         waited = asleep = spent = 0.0
         while True:
-            begin = time.monotonic() if waited else 0.0
-            line = self._line(_SLICE)
+            begin, patience = time.monotonic(), _SLICE + self._dice.uniform(-_JITTER, _JITTER)
+            line = self._line(patience)
             if line:
                 break
             if line is not None:
                 raise self._kill("crash", "the process ended")
             # A slice that took far longer was no thinking: this process was suspended together with the team.
-            waited += min(time.monotonic() - begin, 2 * _SLICE) if begin else _SLICE
+            waited += min(time.monotonic() - begin, 2 * patience)
             before, spent = spent, self.tree() - self.charged
-            asleep = asleep + _SLICE if spent - before < _STIRRED and idle(self._top) else 0.0
+            sleeps = idle(self._top)
+            asleep = asleep + patience if spent - before < _STIRRED and sleeps else 0.0
+            self.slept += patience if sleeps else 0.0
             if spent > limit:
                 raise self._out(f"used {spent:.1f} s of processor time where {limit:.1f} s are allowed")
-            if (count := len(descendants(self._top))) > self.limits.processes:
-                raise self._kill("illegal", f"started {count} processes; {self.limits.processes} are allowed")
+            self.look()
             if asleep > self.limits.idle:
                 raise self._out(f"slept {asleep:.0f} s instead of answering")
+            if self.slept > self.limits.sleep:
+                raise self._out(f"slept {self.slept:.0f} s of the match instead of answering")
             if time.monotonic() > self.until:
                 raise self._kill("unfinished", f"had used {spent:.1f} s of processor time and was not ready")
             if waited > self.limits.wall:
                 raise self._out(f"did not answer within {waited:.0f} s")
-        self._answers += 1
-        now = self.tree() if waited or not self._answers % _TREE_EVERY else self.seconds()
+            meanwhile()
+        if begin > self._next_look:
+            self.look()
+        now = self.seconds() if self._alone and not waited else self.tree()
         spent = max(0.0, now - self.charged)
         self.charged = max(now, self.charged)
         if spent > limit:
             raise self._out(f"used {spent:.1f} s of processor time where {limit:.1f} s are allowed")
         return line, spent
 
+    def look(self) -> None:
+        """See what the team holds beside time. Raises `Gone` if that is more than it may, once."""
+        if self.ended:
+            return
+        self._next_look = time.monotonic() + _SLICE
+        held = usage(self._top, self.scratch, self.limits)
+        if excess := held.excess(self.limits):
+            raise self._kill("illegal", excess)
+        # Who never had another process needs no look at the others' times, which costs more than many a move.
+        self._alone = self._alone and held.processes <= 1 and self.tree() - self.seconds() < _COMPANY
+
     def _line(self, timeout: float) -> bytes | None:
-        """The next line; None when there is none in time, b"" when there will be none."""
-        end = time.monotonic() + timeout
-        wait = timeout
-        while b"\n" not in self._buffer:
-            events = self._poll.poll(wait * 1000)
-            for descriptor, event in events:
-                if descriptor == self._from:
-                    if not self._read():
-                        return b""
-                elif not self._drain() and event & select.POLLHUP:
-                    self._poll.unregister(self._log)
-            wait = end - time.monotonic()  # a team that prints without end is out of time as well
-            if wait <= 0 and b"\n" not in self._buffer:
-                return None
-        line, _, self._buffer = self._buffer.partition(b"\n")
-        return line + b"\n"
-
-    def _read(self) -> bool:
-        """Take what the team answered; False when it will answer no more."""
         try:
-            data = os.read(self._from, 1 << 16)
-        except OSError:
-            return False
-        self._buffer += data
-        if len(self._buffer) > _LINE_BYTES:
-            raise self._kill("illegal", "sent more than an answer")
-        return bool(data)
-
-    def _drain(self) -> int | None:
-        """Take some of the team's output; None when it has ended, 0 when there is none now."""
-        try:
-            data = os.read(self._log, 1 << 20)
-        except BlockingIOError:
-            return 0
-        self.log.add(data)
-        return len(data) or None
+            return self._channel.line(timeout)
+        except Flooded:
+            raise self._kill("illegal", "sent more than an answer") from None
 
     def _out(self, what: str) -> Gone:
         return self._kill("timeout", what)
@@ -236,12 +203,10 @@ class Team:
 
     def _end(self) -> None:
         """Let go of the life line: the warden ends everything, and the output's end tells that it has."""
+        self.ended = True
         self._lifeline.close()
-        end = time.monotonic() + _ENDED
-        while self._drain() is not None:
-            if not select.select([self._log], [], [], 0.1)[0] and time.monotonic() > end:
-                self._kill_by_hand()
-                return
+        if self._started and not self._channel.ended(_ENDED):
+            self._kill_by_hand()
 
     def _kill_by_hand(self) -> None:
         """The warden itself hangs, which it has no reason to; whoever stopped it is below it."""
@@ -251,6 +216,5 @@ class Team:
 
     def close(self) -> None:
         """End the process and remove its files."""
-        if self._log:
-            self._end()
+        self._end()
         self._resources.close()

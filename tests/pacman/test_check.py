@@ -155,3 +155,51 @@ def test_a_team_that_is_too_large_is_refused(tmp_path: Path) -> None:
         archive.writestr("zeros", bytes(MAX_BYTES + 1))
     with pytest.raises(SubmissionError, match="too large"):
         Submission.read(tmp_path / "bomb.zip")
+
+
+@pytest.mark.parametrize(
+    ("files", "words"),
+    [
+        (["a", "a/b.py"], "lies within what is a file"),
+        (["x" * 300 + ".py"], "rename it"),
+        (["d\udce9j\udce0.py"], "rename it"),
+        (["a\x1b[31m.py"], "rename it"),
+    ],
+)
+def test_files_that_not_every_host_can_hold_are_refused(files: list[str], words: str) -> None:
+    with pytest.raises(SubmissionError, match=words):
+        Submission.of("team", dict.fromkeys(files, b""))
+
+
+@pytest.mark.parametrize("name", ["x" * 200, "an\x1b[31mn", "ann\nbob", "jos\udce9"])
+def test_a_name_that_cannot_be_printed_is_refused(name: str) -> None:
+    with pytest.raises(SubmissionError, match="cannot be called") as found:
+        Submission.of(name, {"myTeam.py": b""})
+    assert str(found.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["x = " + "-" * 200_000 + "1", "x = " + "(" * 200_000, "x = a" + ".b" * 50_000, "x = 1" + "+1" * 50_000, "x = 0\0"],
+)
+def test_a_source_too_deep_for_python_is_a_problem_of_the_teams(text: str) -> None:
+    team = source(text)
+    assert team.imports == frozenset()
+    report = check(team)
+    assert not report.ready
+    assert report.problems[0].startswith("myTeam.py")
+
+
+def test_more_source_than_anybody_writes_is_not_looked_into() -> None:
+    team = agent("", table__py="x = [" + "1," * 600_000 + "]")
+    assert team.uses_clock  # as far as anybody knows
+    assert "nobody looks into them" in check(team).text()
+
+
+@pytest.mark.parametrize("text", ["print " + "-" * 100_000 + "1", "print 1\nx = " + "(" * 300_000])
+def test_what_cannot_be_converted_in_time_is_said_in_time(text: str) -> None:
+    begin = time.monotonic()
+    report = check(source(text))
+    assert time.monotonic() - begin < 10
+    assert not report.ready
+    assert "Python 2" in report.problems[0]

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 from tests.pacman.teams import HEAD, agent, innocent, inspector, source
 
-from pacman_ctf import seeds
-from pacman_ctf.engine import State
 from pacman_ctf.errors import SandboxTooWeak, SubmissionError
 from pacman_ctf.limits import Limits, calibrate
 from pacman_ctf.maze import layout_of
@@ -25,7 +23,6 @@ from pacman_ctf.python2 import NOTICE, convert
 from pacman_ctf.referee import Match, Pairing, play
 from pacman_ctf.submission import Submission
 from pacman_ctf.verify import verify
-from pyboinc import sandbox
 
 SEED = b"0123456789abcdef"
 DIALECTS = ["contest-snake", "flat-snake", "flat-camel", "contest-camel", "flat-mixed", "contest-mixed"]
@@ -326,30 +323,6 @@ def test_a_gigabyte_of_output_is_not_kept(nursery: Nursery) -> None:
     assert len(played.blue_log) < 60_000
 
 
-def test_nothing_that_a_team_starts_outlives_its_match(nursery: Nursery) -> None:
-    """Orphans of orphans in sessions of their own: the warden has them all."""
-    body = """
-def chooseAction(self, s):
-    import os, time
-    if self.index == 0 and not hasattr(self, 'done'):
-        self.done = True
-        for _ in range(5):
-            if os.fork() == 0:
-                os.setsid()
-                for _ in range(3):
-                    if os.fork() == 0:
-                        os.write(1, b'pid %d\\n' % os.getpid())
-                        time.sleep(1000)
-                os._exit(0)
-    return 'Stop'
-"""
-    played = match(nursery, agent(body), innocent(), length=400)
-    pids = re.findall(r"pid (\d+)", played.red_log)
-    assert len(pids) == 15
-    for pid in pids:
-        assert eventually(lambda pid=pid: not Path(f"/proc/{pid}").exists()), f"{pid} is still there"
-
-
 def test_patching_the_engine_changes_nothing_for_the_referee(nursery: Nursery) -> None:
     body = """
 def registerInitialState(self, s):
@@ -374,60 +347,6 @@ def chooseAction(self, s):
 """
     record = match(nursery, agent(body), innocent()).record
     assert (record.code, record.score) == ("score", 0)
-
-
-def holds(pid: int, needles: list[bytes]) -> set[bytes]:
-    """Which of these a process has anywhere in its memory that it can write to."""
-    found = set()
-    for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-        start, _, end = line.split()[0].partition("-")
-        if "w" not in line.split()[1]:
-            continue
-        with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
-            memory.seek(int(start, 16))
-            try:
-                data = memory.read(int(end, 16) - int(start, 16))
-            except OSError:
-                continue
-        found |= {needle for needle in needles if needle in data}
-    return found
-
-
-def test_no_process_of_a_team_holds_the_seed_or_the_key_of_the_noise(nursery: Nursery) -> None:
-    keys = [SEED, SEED.hex().encode(), seeds.derive(SEED, "sonar")]
-    found: dict[int, set[bytes]] = {}
-
-    def look(move: int, state: State) -> None:
-        if move == 30:
-            try:
-                found.update({pid: holds(pid, [*keys, b"harbour"]) for pid in descendants(os.getpid())})
-            except PermissionError:
-                pytest.skip("this system does not let a process look into its children")
-
-    pairing = Pairing(layout_of("harbour"), SEED, length=40)
-    play(innocent(), innocent(), pairing, nursery=nursery, watch=look)
-    assert sum(b"harbour" in seen for seen in found.values()) >= 2  # so it would have been found
-    assert not any(seen & set(keys) for seen in found.values())
-
-
-def test_a_team_is_told_no_position_that_is_hidden(nursery: Nursery) -> None:
-    body = """
-def chooseAction(self, s):
-    import gc
-    from pacman_ctf.engine import State
-    others = self.getOpponents(s)
-    for state in [thing for thing in gc.get_objects() if type(thing) is State and thing.left < 40]:
-        mine = [state.layout.points[state.cells[mate]] for mate in self.getTeam(s)]
-        for other in others:
-            if state.cells[other] >= 0:
-                x, y = state.layout.points[state.cells[other]]
-                assert min(abs(x - a) + abs(y - b) for a, b in mine) <= 5
-    self.hidden = getattr(self, 'hidden', 0) + sum(s.getAgentPosition(other) is None for other in others)
-    return 'Stop'
-def final(self, s):
-    print(self.hidden)
-"""
-    assert match(nursery, agent(body), innocent()).red_log == "20\n20"
 
 
 def test_a_team_finds_its_files_everywhere_it_looks(nursery: Nursery) -> None:
@@ -458,68 +377,6 @@ def test_numpy_is_there_and_seeded(nursery: Nursery) -> None:
     logs = {match(nursery, team, innocent(), length=8, limits=Limits()).red_log for _ in range(2)}
     assert len(logs) == 1
     assert float(logs.pop().split()[0]) > 0
-
-
-@pytest.fixture
-def layers() -> Callable[..., None]:
-    """layers("files"): this kernel has these layers of the sandbox, or the test is skipped with that reason."""
-
-    def check(*names: str) -> None:
-        missing = [name for name in names if name not in sandbox.available()]
-        if missing:  # a kernel cannot be installed, so this is no failure with --strict-parts either
-            pytest.skip(f"this kernel has no sandbox for: {', '.join(missing)}")
-
-    return check
-
-
-TRIES = """
-def chooseAction(self, s):
-    import glob, os, signal, socket
-    def tries(what, act):
-        try: print(what, act())
-        except Exception as error: print(what, type(error).__name__)
-    if self.index == 0 and not hasattr(self, 'done'):
-        self.done = True
-        tries('opponents', lambda: [path for path in glob.glob('/tmp/pacman-*/myTeam.py') if not path.startswith(os.getcwd())])
-        tries('password', lambda: open('/etc/passwd').read(3))
-        tries('home', lambda: os.listdir('/root'))
-        tries('outside', lambda: open('/tmp/outside', 'w'))
-        tries('inside', lambda: open('inside', 'w').write('x'))
-        tries('referee', lambda: open('/proc/%d/environ' % REFEREE).read(1))
-        tries('tcp', lambda: socket.create_connection(('127.0.0.1', 1)))
-        tries('udp', lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-        tries('kill', lambda: os.kill(REFEREE, 0))
-        tries('ptrace', lambda: __import__('ctypes').CDLL(None).ptrace(16, REFEREE, 0, 0))
-    return 'Stop'
-"""
-
-
-def test_the_sandbox_is_closed(nursery: Nursery, layers: Callable[..., None]) -> None:
-    layers("files", "network", "signals", "syscalls")
-    played = match(
-        nursery, agent(TRIES.replace("REFEREE", str(os.getpid()))), innocent(), require=tuple(sandbox.LAYERS)
-    )
-    assert dict(line.split(" ", 1) for line in played.red_log.splitlines()) == {
-        "opponents": "[]",
-        "password": "PermissionError",
-        "home": "PermissionError",
-        "outside": "PermissionError",
-        "inside": "1",
-        "referee": "PermissionError",
-        "tcp": "PermissionError",
-        "udp": "PermissionError",
-        "kill": "PermissionError",
-        "ptrace": "-1",
-    }
-    assert played.record.isolation == (", ".join(sandbox.LAYERS),) * 2
-    assert played.record.code == "score"
-
-
-@pytest.mark.parametrize("how", ["os.kill(os.getppid(), 9)", "os.killpg(0, 9)", "os.kill(0, 9)"])
-def test_who_kills_around_itself_loses(nursery: Nursery, how: str) -> None:
-    record = match(nursery, innocent(), agent(f"def chooseAction(self, s):\n    import os\n    {how}")).record
-    assert (record.code, record.blame) == ("crash", "blue")
-    assert match(nursery, innocent(), innocent()).record.code == "score"
 
 
 def test_a_host_that_isolates_too_little_is_not_the_teams_fault(nursery: Nursery) -> None:

@@ -197,6 +197,23 @@ def test_a_strangers_word_about_time_is_not_taken(tmp_path: Path) -> None:
     assert {row.team: row.faults for row in careful.table()} == {"ann": 0, "bob": 0}
 
 
+def test_a_result_under_other_names_is_refused(tmp_path: Path) -> None:
+    """The digests tell the files; whose they are, the names, which pages and tables show."""
+
+    def change(result: dict[str, Any]) -> None:
+        for number, record in enumerate(result["records"]):
+            values = {**record, "red_name": record["blue_name"], "blue_name": record["red_name"]}
+            del values["chain"]
+            result["records"][number] = seal(values).as_json()
+
+    pair = [innocent("ann"), innocent("bob")]
+    (wrong,) = tournament(tmp_path, teams=pair).play(Here(spoilt(change)))
+    assert "not the one that was asked for" in wrong
+    names = [one.digest for one in pair]
+    assert names[0] == names[1]
+    assert len({digest for digest, _ in tournament(tmp_path, teams=[*pair, innocent("eve")]).jobs()}) == 3
+
+
 def test_an_invented_match_is_found_by_playing_it_again(tmp_path: Path) -> None:
     """Legal moves that nobody made hold together; only another host can tell."""
 
