@@ -56,6 +56,11 @@ def creep(seconds, steps=20):
     return steps
 
 
+def nap(seconds):
+    time.sleep(seconds)
+    return seconds
+
+
 def once_more(marker):
     """Die half-way at the first try; the second goes on from the checkpoint."""
     start = checkpoint.load(0)

@@ -27,6 +27,8 @@ from boincserver.records import (
     AppVersionInfo,
     Attempt,
     Batch,
+    Changes,
+    Copy,
     HostInfo,
     Job,
     JobOutcome,
@@ -34,14 +36,16 @@ from boincserver.records import (
     SentFile,
     ServerInfo,
 )
-from boincserver.states import ErrorMask, Outcome, ValidateState
+from boincserver.states import ErrorMask, Outcome, ServerState, ValidateState
 
 __all__ = [
     "AppFile",
     "AppVersionInfo",
     "Attempt",
     "Batch",
+    "Changes",
     "Control",
+    "Copy",
     "HostInfo",
     "Job",
     "JobOutcome",
@@ -262,6 +266,26 @@ class Control:
         """Where each job of the batch is."""
         listed = self._call("job_states", batch_id=batch_id)
         return [JobState(name, state, tuple(hosts), deadline) for name, state, hosts, deadline in listed]
+
+    def changes(self, batch_id: int, epoch: str = "", after: int = 0) -> Changes:
+        """What became of the batch's jobs since a number of this epoch, as far as hosts have them."""
+        value = self._call("changes", batch_id=batch_id, epoch=epoch, after=after)
+        jobs = tuple(
+            JobState(name, state, tuple(hosts), deadline, said) for name, state, hosts, deadline, said in value["jobs"]
+        )
+        return Changes(value["epoch"], value["seq"], jobs)
+
+    def copies(self, batch_id: int, name: str) -> list[Copy]:
+        """Every copy of one job with the outputs that are kept; none if there is no such job."""
+        parameters = {"batch_id": batch_id, "name": name}
+        document, data = self._request("POST", "/call/copies", pack(parameters))
+        return [
+            Copy(
+                name, ServerState(state), Outcome(outcome), ValidateState(validated), host, user, exit_status, deadline,
+                stderr, {open_name: blob(data, reference) for open_name, reference in outputs.items()},
+            )
+            for name, state, outcome, validated, host, user, exit_status, deadline, stderr, outputs in document["value"]
+        ]  # fmt: skip
 
     # --- the wire ---------------------------------------------------------------------------------------------------
 

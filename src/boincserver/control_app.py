@@ -18,9 +18,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from boincserver import accounts, errors, lifecycle
+from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
 from boincserver.framing import Blobs, blob, pack, unpack
+from boincserver.news import in_progress
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
 from boincserver.protocol.account import password_hash
@@ -375,6 +377,21 @@ class _Control:
                 state[2].append(hostid)
                 state[3] = max(state[3], deadline)
         return list(states.values())
+
+    async def call_changes(self, _data: memoryview, batch_id: int, epoch: str, after: int) -> Mapping[str, Any]:
+        await self._seen(batch_id)
+        news = self.service.news
+        board = news.board(batch_id, epoch)
+        if board is None:
+            board = news.begin(batch_id)
+            board.fill(await asyncio.to_thread(lambda: in_progress(self.reader, batch_id)))
+            after = 0
+        jobs = [(job.name, job.state, job.hosts, job.deadline, job.said) for job in board.since(after)]
+        return {"epoch": board.epoch, "seq": board.seq, "jobs": jobs}
+
+    async def call_copies(self, _data: memoryview, batch_id: int, name: str) -> bytes:
+        await self._seen(batch_id)
+        return await asyncio.to_thread(lambda: copies(self.reader, self.service.pipeline, batch_id, name))
 
     # --- for the operator -------------------------------------------------------------------------------------------
 

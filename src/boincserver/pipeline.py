@@ -59,6 +59,15 @@ class Followers(Protocol):
     def trickled(self) -> None:
         """A message of a running program is to be handled."""
 
+    def watches(self, batch: int) -> bool:
+        """Whether anybody wants to know what changes in this batch."""
+
+    def changed(self, job: Job) -> None:
+        """Something about this job changed."""
+
+    def told(self, result_name: str, hostid: int, text: str) -> None:
+        """A running program says how far it is."""
+
     def outcome(self, batch: int) -> None:
         """An outcome of this batch can be fetched."""
 
@@ -259,6 +268,8 @@ class Pipeline:
         for result in job.results:
             if result.outcome == Outcome.DIDNT_NEED and known.get(result.name) == ServerState.UNSENT:
                 tx.on_commit(lambda number=result.id: self.feeder.drop(number))  # type: ignore[misc]
+        if followers.watches(workunit.batch):
+            tx.on_commit(lambda: followers.changed(job))
         if workunit.need_validate and not before.workunit.need_validate:
             tx.on_commit(lambda: followers.to_validate(workunit.id))
         if _deletable(job) and not _deletable(before):

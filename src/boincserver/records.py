@@ -6,13 +6,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from boincserver.states import ErrorMask, Outcome, ValidateState
+from boincserver.states import ErrorMask, Outcome, ServerState, ValidateState
 
 __all__ = [
     "AppFile",
     "AppVersionInfo",
     "Attempt",
     "Batch",
+    "Changes",
+    "Copy",
     "HostInfo",
     "Job",
     "JobOutcome",
@@ -129,12 +131,41 @@ class JobOutcome:
 
 @dataclass(frozen=True, slots=True)
 class JobState:
-    """Where a job is: `unsent`, `in progress` (on these hosts, until this deadline) or `over`."""
+    """Where a job is: `unsent`, `in progress` (on these hosts, until this deadline) or `over`.
+
+    `said` is the last message of variety `progress` that one of its programs sent: a stranger's text, unchecked.
+    """
 
     name: str
     state: str
     hosts: tuple[int, ...] = ()
     deadline: int = 0
+    said: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Jobs of a batch whose state changed up to `seq`; a new `epoch` begins with all jobs that hosts have."""
+
+    epoch: str
+    seq: int
+    jobs: tuple[JobState, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """One copy of a job, also one that no host has yet (`host_id` 0), with the outputs that are here."""
+
+    result_name: str
+    server_state: ServerState
+    outcome: Outcome
+    validate_state: ValidateState
+    host_id: int
+    user_id: int
+    exit_status: int
+    deadline: int
+    stderr: str
+    outputs: Mapping[str, bytes]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from boincserver.database import Row, Session
 from boincserver.feeder import Entry
 from boincserver.hosts import Host
 from boincserver.lifecycle import Job, Report
+from boincserver.news import PROGRESS
 from boincserver.pipeline import Pipeline
 from boincserver.policy import Permission, Wish, delay_until_next, fits, homogeneous, may_take
 from boincserver.protocol import documents
@@ -226,6 +227,11 @@ class _Exchange:
 
     def _trickles(self) -> None:
         for trickle in self.request.trickles:
+            if trickle.variety == PROGRESS:
+                self.tx.on_commit(
+                    lambda t=trickle: self.pipeline.followers.told(t.result_name, self.host.id, t.text)  # type: ignore[misc]
+                )
+                continue
             xml = (
                 f"<message>\n{element('result_name', trickle.result_name)}{element('time', trickle.time)}"
                 f"{trickle.text}</message>\n"

@@ -18,6 +18,7 @@ from boincserver.file_deleter import FileDeleter
 from boincserver.files import FileStore
 from boincserver.followup import FollowUp
 from boincserver.jobs import Outputs
+from boincserver.news import News
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
 from boincserver.purge import purge
@@ -97,6 +98,7 @@ class Service:
         self.submitter = Submitter(project, self.pipeline, self.downloads)
         identity = Identity(config.name, config.url, project.public_key.text(), project.key_signature)
         self.scheduler = Scheduler(identity, self.pipeline, self.uploads, config.jobs, self.quiet)
+        self.news = News(clock)
         self._deleter = FileDeleter(self.downloads, self.uploads)
         self._to_delete: dict[int, None] = {}
         self._delete_posted = False
@@ -230,6 +232,18 @@ class Service:
         """A message of a running program is to be handled."""
         self._follow_up.handle_trickles()
         self._siblings.tell_all("trickles")
+
+    def watches(self, batch: int) -> bool:
+        """Whether anybody wants to know what changes in this batch."""
+        return self.news.watches(batch)
+
+    def changed(self, job: lifecycle.Job) -> None:
+        """Something about this job changed."""
+        self.news.changed(job)
+
+    def told(self, result_name: str, hostid: int, text: str) -> None:
+        """A running program says how far it is."""
+        self.news.said(result_name, hostid, text)
 
     def outcome(self, batch: int) -> None:
         """An outcome of this batch can be fetched."""

@@ -36,6 +36,7 @@ __all__ = [
     "quit_requested",
     "resolve",
     "temporary_exit",
+    "time_limit",
     "trickle_up",
     "upload",
     "uploaded",
@@ -155,6 +156,14 @@ def temporary_exit(delay: float, reason: str, *, notice: bool = False) -> NoRetu
     """Leave now, to be started again after `delay` seconds; `notice` shows the reason to the volunteer."""
     _session.link.say("temporary", float(delay), reason, notice)
     sys.exit(0)
+
+
+def time_limit(seconds: float) -> None:
+    """End this process, as one that took too long, if it runs for so many seconds from now; 0 takes that back.
+
+    Seconds in which the client suspends it do not count. For a program that does several pieces of work in turn.
+    """
+    _session.link.say("limit", float(seconds))
 
 
 class critical_section:  # noqa: N801 (a context manager that reads like the call it is)

@@ -242,6 +242,8 @@ class _Task:
                 self._outgoing.upload(str(fields[0]))
             elif verb == "network":
                 self._want_network = bool(fields[0])
+            elif verb == "limit":
+                watch.limit_time(float(fields[0]))
             elif verb == "temporary":
                 self._temporary = (float(fields[0]), str(fields[1]), bool(fields[2]))
         if saved:  # once for all of them: a child may save faster than this can look

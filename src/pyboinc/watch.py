@@ -30,7 +30,8 @@ class Watch:
         self._limits = limits
         # Somebody at a terminal sees all of stderr as it comes; a client gets as much as it reports.
         self._errors = Tail(head=1 << 62) if live else Tail()
-        self._running = 0.0
+        self._running = self._since = 0.0
+        self._most = limits.time
         self._looked = time.monotonic()
         self._disk_at = self._looked + DISK_INTERVAL
 
@@ -48,8 +49,12 @@ class Watch:
         if running:
             self._running += now - self._looked
         self._looked = now
-        if self._limits.time and self._running > self._limits.time:
-            self.verdict = ending.TIME, f"it ran longer than {self._limits.time:g} seconds"
+        if self._most and self._running - self._since > self._most:
+            self.verdict = ending.TIME, f"it ran longer than {self._most:g} seconds"
+
+    def limit_time(self, seconds: float) -> None:
+        """The child may run for so many seconds from now; zero is as long as it likes."""
+        self._most, self._since = max(seconds, 0.0), self._running
 
     def check_limits(self, directory: str) -> None:
         """Look at what the child uses."""

@@ -19,6 +19,7 @@ FROM_CHILD: dict[str, tuple[type, ...]] = {
     "trickle": (str, str),  # variety, text
     "upload": (str,),  # logical name
     "network": (bool,),  # wanted
+    "limit": (float,),  # seconds from now, 0 for none
     "temporary": (float, str, bool),  # delay, reason, notice
 }
 TO_CHILD: dict[str, tuple[type, ...]] = {

@@ -56,6 +56,8 @@ class Job:
     items: tuple[Item, ...]
     files: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
+    time_limit: float = 0.0  # seconds that one call may run; 0: as long as it likes
+    tell_every: float = 10.0  # seconds between two messages about progress, at least
 
 
 def pack_call(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bytes:
@@ -78,8 +80,8 @@ def unpack_call(data: bytes, modules: Collection[str]) -> tuple[tuple[Any, ...],
 def pack_job(job: Job) -> bytes:
     """The file of tasks that a workunit takes along."""
     items = [(item.id, item.arguments, item.seed) for item in job.items]
-    fields = {"format": FORMAT, "items": items, "files": job.files, "outputs": job.outputs}
-    return codec.encode(fields, limits=FRAME)
+    rest = {name: getattr(job, name) for name in _JOB_FIELDS}
+    return codec.encode({"format": FORMAT, "items": items, **rest}, limits=FRAME)
 
 
 def unpack_job(data: bytes) -> Job:
@@ -87,7 +89,7 @@ def unpack_job(data: bytes) -> Job:
     fields = codec.decode(data, limits=FRAME)
     if fields["format"] != FORMAT:
         raise codec.CodecError(f"the tasks have format {fields['format']}; this worker reads {FORMAT}")
-    return Job(tuple(Item(*item) for item in fields["items"]), fields["files"], fields["outputs"])
+    return Job(tuple(Item(*item) for item in fields["items"]), **{name: fields[name] for name in _JOB_FIELDS})
 
 
 def encodable(value: Any) -> bool:
@@ -202,6 +204,7 @@ def fingerprint(data: bytes) -> str:
     return codec.digest(agreement(data))
 
 
+_JOB_FIELDS = ("files", "outputs", "time_limit", "tell_every")
 _OUTCOME_FIELDS = {
     *("ending", "value", "exception", "detail", "stdout", "stderr", "started", "seconds", "cpu_seconds", "files"),
 }

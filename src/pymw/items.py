@@ -23,7 +23,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from pymw import codec, envelope, signature
 from pymw.outcome import Ending, ExceptionData, Outcome
-from pymw.volunteer import BUNDLE, FILES, HOST_FAILED, JOURNAL, OUTCOMES, SIGNATURE, TASKS, TRUSTED
+from pymw.volunteer import BUNDLE, FILES, HOST_FAILED, JOURNAL, OUTCOMES, PROGRESS, SIGNATURE, TASKS, TRUSTED
 from pymw.worker import CurrentTask, install, perform, seed_generators
 from pymw.workplace import left_behind, workplace
 
@@ -40,17 +40,29 @@ MAX_OUTPUT_FILES = 48 << 20  # bytes in all of the files that one call leaves
 
 
 def charge(ending: ChildExit, journal: str) -> bool:
-    """Note the item that the child died on as lost; False if there was none: this host cannot run the job."""
+    """Note the item that the child died on, or that nothing more can run here; False if there is nothing to bring home.
+
+    In the second case the next child has only to bring home what is finished; the rest is for another host.
+    """
+    from pyboinc.slot import resolve
+
     try:
         kept = Journal(Path(journal))
     except OSError as error:
         sys.stderr.write(f"the job's own record cannot be used: {error}\n")
         return False
-    if kept.running is None:
-        return False
-    lost = Outcome(Ending.LOST, detail=str(ending), stderr=ending.stderr.decode("utf-8", "replace"))
-    kept.finish(kept.running, envelope.pack_outcome(lost))
-    return True
+    stderr = ending.stderr.decode("utf-8", "replace")
+    if kept.running is not None:
+        kind = Ending.OUT_OF_TIME if ending.cause == "time" else Ending.LOST
+        kept.finish(kept.running, envelope.pack_outcome(Outcome(kind, detail=str(ending), stderr=stderr)))
+        return True
+    left = range(len(envelope.unpack_job(Path(resolve(TASKS)).read_bytes()).items)) if kept.finished else ()
+    lost = envelope.pack_outcome(Outcome(Ending.LOST, detail=f"the host could not go on: {ending}", stderr=stderr))
+    before = len(kept.finished)
+    for index in left:
+        if index not in kept.finished:
+            kept.finish(index, lost)
+    return len(kept.finished) > before
 
 
 class Journal:
@@ -106,43 +118,55 @@ class Journal:
 
 def run() -> int:
     """Run the job's items, as far as they are not finished, in the current directory; the exit code."""
-    from pymw.loader import load
-
-    try:
-        signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
-    except signature.BadSignature as refused:
-        sys.stderr.write(f"refused: {refused}\n")
-        return HOST_FAILED
     job = envelope.unpack_job(_read(TASKS))
     journal = Journal(Path(JOURNAL))
-    try:
-        loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
-    except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
-        traceback.print_exc()
-        return HOST_FAILED
-    for module in loaded.requires:
-        with contextlib.suppress(ImportError):
-            importlib.import_module(module)  # before the seeds: some have a random generator of their own
-    files = {name: Path(_resolve(f"{FILES}/{name}")).resolve() for name in job.files}
-    for index in range(len(job.items)):
-        if index not in journal.finished:
+    left = [index for index in range(len(job.items)) if index not in journal.finished]
+    if left:
+        loaded = _loaded()
+        if loaded is None:
+            return HOST_FAILED
+        files = {name: Path(_resolve(f"{FILES}/{name}")).resolve() for name in job.files}
+        telling = _Telling(job.tell_every, len(job.items))
+        for index in left:
             journal.begin(index)
             with workplace(Path(WORK).absolute(), files):
-                outcome = _run(loaded, job, index)
+                outcome = _run(loaded, job, index, telling)
             journal.finish(index, outcome)
     target = Path(_resolve(OUTCOMES))
-    whole = envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))])
     part = target.with_name(target.name + ".part")
-    part.write_bytes(whole)
+    part.write_bytes(envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))]))
     part.replace(target)
     return 0
 
 
-def _run(loaded: Loaded, job: envelope.Job, index: int) -> bytes:
+def _loaded() -> Loaded | None:
+    """The function, if its code is signed and can be loaded here; else stderr says why not."""
+    from pymw.loader import load
+
+    try:
+        signature.check(_read(TRUSTED), _read(SIGNATURE), {BUNDLE: _read(BUNDLE)}, time.time())
+        loaded = load(Path(_resolve(BUNDLE)), Path(CODE).absolute())
+    except signature.BadSignature as refused:
+        sys.stderr.write(f"refused: {refused}\n")
+        return None
+    except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
+        traceback.print_exc()
+        return None
+    for module in loaded.requires:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(module)  # before the seeds: some have a random generator of their own
+    return loaded
+
+
+def _run(loaded: Loaded, job: envelope.Job, index: int, telling: _Telling) -> bytes:
+    import pyboinc
     from pymw.loader import import_for
 
     item = job.items[index]
-    install(_VolunteersTask(item, index, len(job.items), loaded.modules))
+    install(_VolunteersTask(item, index, telling, loaded.modules))
+    telling.tell(index, 0.0)
+    if job.time_limit:
+        pyboinc.time_limit(job.time_limit)
     try:
         with _captured() as (stdout, stderr):
             args, kwargs = envelope.unpack_call(item.arguments, import_for(item.arguments, loaded.modules))
@@ -180,16 +204,38 @@ def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str 
     return None
 
 
+class _Telling:
+    """How far the job is: to the volunteer's client at once, to the project now and then.
+
+    The messages to the project grow rarer as the job grows older, so that a long one sends some dozens and no more.
+    """
+
+    RARER = 0.1  # of the time that the job has run goes by between two messages
+
+    def __init__(self, every: float, count: int) -> None:
+        self.every, self.count = every, count
+        self.started = time.monotonic()
+        self.next = self.started + every
+
+    def tell(self, index: int, fraction: float) -> None:
+        """Item `index` is so far."""
+        import pyboinc
+
+        pyboinc.fraction_done((index + fraction) / self.count)
+        now = time.monotonic()
+        if now >= self.next:
+            self.next = now + max(self.every, self.RARER * (now - self.started))
+            pyboinc.trickle_up(PROGRESS, f"{index} {fraction:.4f}")
+
+
 class _VolunteersTask(CurrentTask):
     """What the function's progress() and checkpoint reach: BOINC's own, scaled to this item's part of the job."""
 
-    def __init__(self, item: envelope.Item, index: int, count: int, modules: tuple[str, ...]) -> None:
-        self.id, self.index, self.count, self.modules = item.id, index, count, modules
+    def __init__(self, item: envelope.Item, index: int, telling: _Telling, modules: tuple[str, ...]) -> None:
+        self.id, self.index, self.telling, self.modules = item.id, index, telling, modules
 
     def progress(self, fraction: float) -> None:
-        import pyboinc
-
-        pyboinc.fraction_done((self.index + fraction) / self.count)
+        self.telling.tell(self.index, fraction)
 
     def log(self, message: str) -> None:
         sys.stderr.write(message + "\n")

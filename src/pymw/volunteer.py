@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from pyboinc.ending import ChildExit
 
-__all__ = ["BUNDLE", "FILES", "JOURNAL", "OUTCOMES", "PACKAGES", "SIGNATURE", "TASKS", "TRUSTED", "main"]
+__all__ = ["BUNDLE", "FILES", "JOURNAL", "OUTCOMES", "PACKAGES", "PROGRESS", "SIGNATURE", "TASKS", "TRUSTED", "main"]
 
 # The names under which a job's files stand in its slot directory.
 BUNDLE, SIGNATURE, TASKS, OUTCOMES = "code.zip", "signature", "tasks", "outcomes"
@@ -29,6 +29,7 @@ PACKAGES = "packages"  # the folder of the packages that the code imports, as ar
 TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
 HOST_FAILED = 1
+PROGRESS = "progress"  # the variety of the messages that tell how far a job is: "ITEM FRACTION"
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -456,6 +456,18 @@ def test_a_time_limit_counts_running_time_only(start: Start, pid_file: Pid, stan
     assert "ran longer than 3 seconds" in client.stderr()
 
 
+def test_a_program_limits_each_of_its_pieces(start: Start) -> None:
+    client = start("""
+        for piece in range(3):
+            pyboinc.time_limit(2)
+            time.sleep(1)
+        pyboinc.time_limit(0.5)
+        time.sleep(600)
+    """)
+    assert client.finish() == 197
+    assert "ran longer than 0.5 seconds" in client.stderr()
+
+
 def test_floods_of_output(start: Start) -> None:
     client = start("""
         print("the beginning", file=sys.stderr, flush=True)

@@ -46,11 +46,13 @@ def sign(slot: Path) -> None:
     (slot / TRUSTED).write_bytes(KEY.trusted("http://p/"))
 
 
-def prepare(slot: Path, function: Callable[..., Any], *calls: tuple[Any, ...], seed: int | None = None) -> None:
+def prepare(
+    slot: Path, function: Callable[..., Any], *calls: tuple[Any, ...], seed: int | None = None, time_limit: float = 0
+) -> None:
     (slot / BUNDLE).write_bytes(bundle(function).data)
     sign(slot)
     items = tuple(envelope.Item(str(i), envelope.pack_call(args, {}), seed) for i, args in enumerate(calls))
-    (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(items)))
+    (slot / TASKS).write_bytes(envelope.pack_job(envelope.Job(items, time_limit=time_limit)))
 
 
 def run(slot: Path) -> subprocess.CompletedProcess[str]:
@@ -94,6 +96,28 @@ def test_a_call_that_kills_the_process_costs_itself_alone(slot: Path) -> None:
     assert [outcome.ending is Ending.LOST for outcome in result] == [False, False, True, False, True, False]
     assert [outcome.value for outcome in result if outcome.ending is Ending.RETURNED] == [0, 1, 3, 5]
     assert "SIGKILL" in result[2].detail
+
+
+def test_a_call_that_takes_too_long_costs_itself_alone(slot: Path) -> None:
+    prepare(slot, errands.nap, (0,), (600,), (0,), time_limit=1.5)
+    assert run(slot).returncode == 0
+    first, slow, last = outcomes(slot)
+    assert (first.ending, slow.ending, last.ending) == (Ending.RETURNED, Ending.OUT_OF_TIME, Ending.RETURNED)
+    assert "it ran longer than 1.5 seconds" in slow.detail
+
+
+def test_what_is_finished_comes_home_from_a_host_that_cannot_go_on(slot: Path) -> None:
+    prepare(slot, errands.double, (1,), (2,), (3,))
+    (slot / "work").mkdir(exist_ok=True)
+    journal = Journal(slot / "work" / JOURNAL)
+    journal.finish(1, envelope.pack_outcome(Outcome(Ending.RETURNED, value="kept")))
+    (slot / SIGNATURE).unlink()
+    assert run(slot).returncode == 0
+    first, kept, last = outcomes(slot)
+    assert kept.value == "kept"
+    assert first.ending is last.ending is Ending.LOST
+    assert "the host could not go on" in first.detail
+    assert "FileNotFoundError" in first.stderr
 
 
 def test_leaving_without_a_word_is_noticed(slot: Path) -> None:
