@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import signal
@@ -54,6 +55,48 @@ def creep(seconds, steps=20):
         progress(step / steps)
         time.sleep(seconds / steps)
     return steps
+
+
+def hoard(megabytes):
+    """Take so much memory, and stay with it."""
+    kept = bytearray(os.urandom(1 << 20) * megabytes)
+    time.sleep(600 if megabytes > 300 else 0)
+    return len(kept)
+
+
+def segfault(x, victim):
+    if x == victim:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return x
+
+
+@dataclasses.dataclass
+class Measured:
+    energy: float
+
+
+def same_sign(first, second):
+    """For agree=: whether two measurements have the same sign."""
+    return (first.energy > 0) == (second.energy > 0)
+
+
+def undecided(first, second):
+    raise ValueError("what is sameness?")
+
+
+def never_decides(first, second):
+    while True:
+        pass
+
+
+def snoops(first, second):
+    """For agree=: read what is none of its business."""
+    with open(os.path.expanduser("~/.pymw-test-secret")) as file:
+        return bool(file.read())
+
+
+def measure(energy):
+    return Measured(energy)
 
 
 def nap(seconds):

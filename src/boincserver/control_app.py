@@ -240,6 +240,7 @@ class _Control:
             "server_version": server_version(),
             "apps": sorted(app.name for app in self.service.catalog.apps.values()),
             "directory": str(self.service.project.directory),
+            "one_result_per_user": config.jobs.one_result_per_user,
         }
 
     async def call_create_account(self, _data: memoryview, email: str, name: str, password: str | None = None) -> str:

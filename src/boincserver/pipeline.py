@@ -249,6 +249,7 @@ class Pipeline:
             {output.open_name: uploaded[output.name] for output in here},
             columns.get("stderr_out") or "",
             result.hostid,
+            self.outputs.folder.parent,
         )
 
     def _tell(self, tx: Transaction, before: Job, job: Job) -> None:

@@ -33,6 +33,8 @@ class ServerInfo:
     server_version: str
     apps: tuple[str, ...]
     directory: str
+    one_result_per_user: bool = True
+    """Whether copies of a job go to different users, and not only to different hosts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,8 @@ class ResultFiles:
     md5: Mapping[str, str]
     stderr: str = ""
     hostid: int = 0
+    project: Path | None = None
+    """The project's directory."""
 
     def read(self, open_name: str) -> bytes:
         """The whole of one output."""

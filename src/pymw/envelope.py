@@ -26,6 +26,7 @@ __all__ = [
     "pack_job",
     "pack_outcome",
     "pack_outcomes",
+    "packed_value",
     "running_time",
     "unpack_call",
     "unpack_job",
@@ -175,6 +176,11 @@ def _outcome(data: bytes, modules: Collection[str], worker: str) -> Outcome:
 def running_time(data: bytes) -> float | None:
     """Seconds that the function ran, of a packed outcome."""
     return _number(_fields(data)["seconds"])
+
+
+def packed_value(data: bytes) -> bytes:
+    """The encoded value in a packed outcome of a task that returned."""
+    return _bytes(_fields(data)["value"])
 
 
 def agreement(data: bytes) -> tuple[str, Any]:

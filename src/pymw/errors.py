@@ -90,8 +90,16 @@ class WorkerLost(TaskError):
 
     def __init__(self, task: str, attempts: Sequence[Attempt] = ()) -> None:
         self.task, self.attempts = task, tuple(attempts)
-        said = "".join(f"\n  attempt {n} on {a.worker}: {a.ending}" for n, a in enumerate(self.attempts, 1))
+        said = "".join(
+            f"\n  attempt {n} on {a.worker}: {a.ending}{_last_lines(a.stderr)}" for n, a in enumerate(self.attempts, 1)
+        )
         super().__init__(f"task {task} lost its worker {len(self.attempts)} times; attempts= allows no more{said}")
+
+
+def _last_lines(stderr: str, most: int = 5) -> str:
+    """The end of what an attempt wrote, below the line about it."""
+    lines = [line for line in stderr.strip().splitlines() if line.strip()][-most:]
+    return "".join(f"\n      | {line:.200}" for line in lines)
 
 
 class TimeLimitExceeded(TaskError, TimeoutError):

@@ -103,6 +103,8 @@ def _write_init_data(assignment: Assignment, slot: Path, project: Path, authenti
         "fraction_done_end": 1,
         "ncpus": 1,
         "rsc_fpops_est": assignment.fpops_est,
+        "rsc_memory_bound": assignment.memory_bound,
+        "rsc_disk_bound": assignment.disk_bound,
         "computation_deadline": assignment.report_deadline,
     }
     body = "".join(element(name, value) for name, value in values.items())

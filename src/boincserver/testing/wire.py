@@ -48,6 +48,8 @@ class Assignment:
     outputs: tuple[Reference, ...]
     program: tuple[Reference, ...]
     fpops_est: float
+    memory_bound: float = 0.0
+    disk_bound: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +148,8 @@ def _assignment(
         outputs=_references(text, files),
         program=programs[app],
         fpops_est=number(fields(workunit).get("rsc_fpops_est")),
+        memory_bound=number(fields(workunit).get("rsc_memory_bound")),
+        disk_bound=number(fields(workunit).get("rsc_disk_bound")),
     )
 
 

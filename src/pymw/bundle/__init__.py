@@ -23,16 +23,25 @@ from pymw.bundle.pack import Bundle
 __all__ = ["Bundle", "bundle"]
 
 
-def bundle(function: Callable[..., Any], *, modules: Collection[str] = (), classes: Collection[type] = ()) -> Bundle:
+def bundle(
+    function: Callable[..., Any],
+    *,
+    modules: Collection[str] = (),
+    classes: Collection[type] = (),
+    beside: Collection[Callable[..., Any]] = (),
+) -> Bundle:
     """Pack `function`.
 
     `modules` names further modules that it imports in ways which cannot be seen in its source, `classes` those of its
-    arguments. Raises UnshippableError, which says which name stands in the way, why, and what to do.
+    arguments; what functions `beside` it reach comes along. Raises UnshippableError, which says which name stands in
+    the way, why, and what to do.
     """
     cargo = Cargo()
     for name in modules:
         cargo.module(name, wanted_by="modules=")
     for cls in sorted(classes, key=lambda each: each.__qualname__):
         cargo.cls(cls)
+    for other in beside:
+        cargo.entry(other)
     entry = cargo.entry(function)
     return cargo.pack(entry)

@@ -68,6 +68,15 @@ class Ledger:
             if not units:
                 del self._of_call[unit.batch.call]
 
+    def named(self, name: str) -> list[Unit]:
+        """What is waited for in a workunit."""
+        with self._lock:
+            return list(self._units.get(name, ()))
+
+    def holds(self, name: str) -> bool:
+        """Whether anything in a workunit is waited for."""
+        return name in self._units
+
     def holding(self, call: Call, index: int) -> Unit | None:
         """Where a task is."""
         with self._lock:

@@ -18,7 +18,7 @@ from pymw.agree import tolerance
 from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.rehearsal import rehearse
-from pymw.backends.boinc.validator import name_for
+from pymw.backends.boinc.rules import Rule, Rules, name_for
 from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call, RunHandle
 from pymw.bundle import Bundle, bundle
@@ -34,6 +34,7 @@ DEADLINE = 7 * 86400
 REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
 UNKNOWN_SECONDS = 60.0  # a call's duration for the client's planning, where nothing is known of it
 VALID_SECONDS = 30 * 86400.0  # of a code signature, beyond the time for which its jobs may be out
+LEAST_BOUND = 86400 * 100 * REFERENCE_FLOPS  # a day on a fast processor; `time_limit` is kept by the supervisor
 SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is given up
 MEMORY, DISK = 256 << 20, 512 << 20
 
@@ -71,12 +72,23 @@ class Unit:
 class Packer:
     """Turns batches into jobs for the server, and remembers what it has sent already."""
 
-    def __init__(self, server: Project, worker: Worker, name: str, run: RunHandle | None, *, rehearse: bool) -> None:
+    def __init__(
+        self,
+        server: Project,
+        worker: Worker,
+        name: str,
+        run: RunHandle | None,
+        rules: Rules,
+        *,
+        rehearse: bool,
+    ) -> None:
         self._server = server
         self._worker = worker
         self._name = name  # of the run on the server
         self._run = run  # None: an unnamed one
+        self._rules = rules
         self._rehearse = rehearse
+        self.tell_every = 10.0  # seconds between two messages about a job's progress, at least
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
         self._uploads: dict[tuple[Path, int, int], str] = {}
@@ -95,9 +107,9 @@ class Packer:
         for piece in cut(batch, size):
             yield self._unit(piece, code)
 
-    def again(self, unit: Unit, position: int) -> tuple[Unit, control.Job]:
-        """A workunit for one task alone, whose worker was lost."""
-        return self._unit(unit.batch[position : position + 1], unit.code, lost=unit.lost + 1)
+    def again(self, unit: Unit, positions: Sequence[int]) -> tuple[Unit, control.Job]:
+        """A workunit for those of another's tasks that lost their worker."""
+        return self._unit(unit.batch.pick(positions), unit.code, lost=unit.lost + 1)
 
     def _unit(self, batch: Batch, code: Code, *, lost: int = 0) -> tuple[Unit, control.Job]:
         attempt = lost + 1
@@ -106,8 +118,7 @@ class Packer:
             # The name follows from the tasks, and from how often they were placed before: creating it twice is once.
             content = codec.digest(tuple(batch.keys))[:24]
             attempt = 1 + max((placed.attempt for placed in self._run.placements(batch.keys).values()), default=0)
-        rtol = tolerance(str(batch.call.options.agree))
-        unit = Unit(name_for(f"{APP}_{self._name}", content, attempt, rtol), batch, code, lost)
+        unit = Unit(name_for(f"{APP}_{self._name}", content, attempt, self._rule(batch.call)), batch, code, lost)
         if self._run is not None and batch.keys is not None:
             self._run.place(unit.name, batch.keys, attempt)
         return unit, self._job(unit)
@@ -116,7 +127,7 @@ class Packer:
         batch, options = unit.batch, unit.batch.call.options
         files = named(options)
         items = tuple(self._item(batch, i) for i in range(len(batch)))
-        job = envelope.Job(items, tuple(files), tuple(options.outputs))
+        job = envelope.Job(items, tuple(files), tuple(options.outputs), options.time_limit or 0.0, self.tell_every)
         seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
         left = options.attempts - unit.lost
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
@@ -136,7 +147,7 @@ class Packer:
             max_success_results=options.quorum + SPARE_RESULTS,
             delay_bound=math.ceil(options.deadline or DEADLINE),
             rsc_fpops_est=work,
-            rsc_fpops_bound=work * 1000,  # of running time: a hundred-fold misjudged task is still allowed to end
+            rsc_fpops_bound=max(work * 1000, LEAST_BOUND),  # of running time: a misjudged task is still allowed to end
             rsc_memory_bound=options.memory or MEMORY,
             rsc_disk_bound=options.disk or DISK,
             priority=options.priority,
@@ -177,6 +188,18 @@ class Packer:
             code = self._codes[made.digest] = self._send(made, batch, needed + VALID_SECONDS)
         return code
 
+    def _rule(self, call: Call) -> Rule:
+        """How results of the call must agree; a function of the user's is kept here, and never sent."""
+        agree = call.options.agree
+        if isinstance(agree, str):
+            return Rule(tolerance(agree))
+        function = _unwrapped(call)
+        made = self._bundles.get((agree, function))
+        if made is None or not made.is_current():
+            made = self._bundles[agree, function] = bundle(agree, beside=[function])
+            self._rules.use(made.digest[:24], made.data)
+        return Rule(digest=made.digest[:24])
+
     def _send(self, made: Bundle, batch: Batch, expires: float) -> Code:
         signed = self._worker.key.sign(self._worker.project, self._name, {BUNDLE: made.digest}, int(expires))
         files = {BUNDLE: made.data, SIGNATURE: signed}
@@ -184,7 +207,7 @@ class Packer:
         if self._rehearse:
             trusted = {TRUSTED: self._worker.trusted}
             options = batch.call.options
-            job = envelope.Job((self._item(batch, 0),), tuple(named(options)), tuple(options.outputs))
+            job = envelope.Job((self._item(batch, 0),), tuple(named(options)), tuple(options.outputs))  # no time limit
             seconds = rehearse(self._worker.program, files | trusted, named(options), job, name=batch.call.name)
         names = {name: self._server.put_file(content) for name, content in files.items()}
         return Code(made, names, seconds, expires)

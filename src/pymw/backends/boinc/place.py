@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +12,9 @@ from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.offer import offer
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.worker_app import Worker, worker_program
+from pymw.backends.protocol import RunHandle
 
-__all__ = ["Place", "local_place"]
+__all__ = ["Place", "local_place", "name_on_server"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +24,23 @@ class Place:
     name: str  # the backend's URL
     project: Project
     worker: Worker
+    directory: Path | None = None  # of a project on this machine, where functions for `agree=` are kept
+    one_result_per_user: bool = True  # whether copies of a job go to different users, not only to different hosts
 
 
 def local_place(directory: Path) -> Place:
     """The project that is served from this directory; it offers our worker program from now on."""
     server = control.connect(directory)
-    worker = Worker(server.info().url, SigningKey.of(directory), worker_program())
+    info = server.info()
+    worker = Worker(info.url, SigningKey.of(directory), worker_program())
     offer(server, worker)
-    return Place(f"boinc:{directory}", server, worker)
+    return Place(f"boinc:{directory}", server, worker, directory, info.one_result_per_user)
+
+
+def name_on_server(run: RunHandle | None, project: str) -> str:
+    """What the run is called there: for a named one always the same, and nobody else's."""
+    if run is None:
+        return f"unnamed_{secrets.token_hex(8)}"
+    note = f"boinc run at {project}"
+    safe = re.sub(r"[^A-Za-z0-9.-]+", "-", run.name)[:40]
+    return run.note(note) or run.note(note, f"{safe}_{secrets.token_hex(4)}") or ""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from os import PathLike
 from typing import Protocol
 
-from boincserver.records import Batch, HostInfo, Job, JobOutcome, JobState
+from boincserver.records import Batch, Changes, Copy, HostInfo, Job, JobOutcome, JobState
 
 __all__ = ["Project"]
 
@@ -43,6 +43,14 @@ class Project(Protocol):
 
     def job_states(self, batch_id: int) -> list[JobState]:
         """Where each job of the batch is."""
+        ...
+
+    def changes(self, batch_id: int, epoch: str = "", after: int = 0) -> Changes:
+        """Which jobs went to hosts or came back from them since a number of this epoch, and what programs say."""
+        ...
+
+    def copies(self, batch_id: int, name: str) -> list[Copy]:
+        """Every copy of one job, with the outputs that are kept."""
         ...
 
     def hosts(self) -> list[HostInfo]:

@@ -5,53 +5,45 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 from boincserver.errors import InvalidResult
 from boincserver.validator import ResultFiles
 from pymw import envelope
-from pymw.agree import difference
+from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.codec import CodecError
 from pymw.volunteer import OUTCOMES
 
-__all__ = ["OutcomeValidator", "Readable", "name_for"]
-
-# How exactly results must agree is part of a workunit's name, and so of its results': it is known wherever they are,
-# also to the validators of an official server, and no volunteer can change it.
-_TOLERANCE = re.compile(r"_rtol([0-9.e+-]+)_[0-9]+_[0-9]+$")
-
-
-def name_for(run: str, content: object, attempt: int, rtol: float | None) -> str:
-    """The name of a workunit whose results must agree within `rtol`; None: exactly."""
-    tolerance = "" if rtol is None else f"_rtol{rtol:g}"
-    return f"{run}_{content}{tolerance}_{attempt}"
+__all__ = ["OutcomeValidator", "Readable"]
 
 
 @dataclass(frozen=True)
 class Readable:
-    """What of a result is compared: for exact agreement a fingerprint of each outcome, else what it says."""
+    """The outcomes in a result, and by which rule they are compared."""
 
-    outcomes: tuple[Any, ...]
-    rtol: float | None
+    outcomes: tuple[Packed, ...]
+    rule: Rule
+    project: Path | None
 
 
 class OutcomeValidator:
     """Compares type and content of values, and type and arguments of exceptions."""
 
+    def __init__(self) -> None:
+        self._rules: dict[Path | None, Rules] = {}
+
     def load(self, result: ResultFiles) -> Readable:
         """One entry for each item; InvalidResult for a file that no worker of ours would have written."""
-        found = _TOLERANCE.search(result.name)
-        rtol = float(found[1]) if found else None
-        read = envelope.fingerprint if rtol is None else envelope.agreement
         try:
-            return Readable(tuple(read(outcome) for outcome in envelope.unpack_outcomes(result.read(OUTCOMES))), rtol)
+            outcomes = tuple(Packed(data) for data in envelope.unpack_outcomes(result.read(OUTCOMES)))
         except CodecError as error:
             raise InvalidResult(f"{result.name}: {error}") from error
+        return Readable(outcomes, Rule.of(result.name), result.project)
 
     def agree(self, first: Readable, second: Readable) -> bool:
         """The same number of items, and each the same."""
-        if first.rtol is None:
-            return first == second
-        return difference(first.outcomes, second.outcomes, first.rtol) is None
+        rules = self._rules.setdefault(first.project, Rules(first.project))
+        return len(first.outcomes) == len(second.outcomes) and all(
+            rules.agree(a, b, first.rule) for a, b in zip(first.outcomes, second.outcomes, strict=True)
+        )

@@ -1,0 +1,234 @@
+"""From a finished workunit to the ends of its tasks.
+
+    canonical result ──────────────────────────▶ an outcome for each task
+    copies that did not agree ──task by task──▶ those that agree all the same, the others lost
+    every copy failed ─────────────────────────▶ all lost
+
+A task that lost its worker goes out again, together with the others of its workunit and without those that ended, as
+often as its option `attempts` says.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+
+from boincserver import control
+from boincserver.states import ValidateState
+from boincserver.validator import judge
+from pymw import codec, envelope
+from pymw.backends.boinc.judge import ComparisonFailed
+from pymw.backends.boinc.ledger import Ledger
+from pymw.backends.boinc.packing import Packer, Unit
+from pymw.backends.boinc.project import Project
+from pymw.backends.boinc.rules import Packed, Rule, Rules
+from pymw.backends.boinc.telling import ending_in_words
+from pymw.backends.protocol import AttemptLost, Call, Collector, Ended, Event, Progressed
+from pymw.errors import BackendError
+from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
+from pymw.volunteer import OUTCOMES
+
+__all__ = ["Homecoming"]
+
+AT_ONCE = 1000  # jobs created by one call to the server
+_PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
+
+
+class Homecoming:
+    """Used by the collector's thread alone."""
+
+    def __init__(
+        self, server: Project, batch: int, ledger: Ledger, packer: Packer, rules: Rules, collector: Collector
+    ) -> None:
+        self._server, self._batch = server, batch
+        self._ledger, self._packer, self._rules = ledger, packer, rules
+        self._collector = collector
+        self._attempts: dict[tuple[Call, int], tuple[Attempt, ...]] = {}  # of tasks that lost workers
+        self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again
+
+    # -- tasks that go out again
+
+    def create_waiting(self) -> None:
+        """Create the workunits of tasks that are to be tried again; what fails stays for the next time."""
+        while self._again:
+            some = self._again[:AT_ONCE]
+            # Those that are there already are left alone: it may be that only the answer was lost.
+            self._server.create_jobs(self._batch, [job for _, job in some])
+            del self._again[: len(some)]
+
+    def _try_again(self, unit: Unit, positions: Sequence[int]) -> None:
+        again, job = self._packer.again(unit, positions)
+        self._ledger.add([again])
+        self._again.append((again, job))
+
+    # -- outcomes
+
+    def deliver(self, finished: Sequence[control.JobOutcome]) -> None:
+        """Tell the master how the tasks of these workunits ended."""
+        events: list[Event] = []
+        for job in finished:
+            for unit in self._ledger.take(job.name):
+                self._end(unit, job, events)
+        if events:
+            self._collector.deliver(events)
+
+    def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
+        packed, worker = self._unpacked(unit, job), _host(job)
+        attempts = tuple(_attempt(attempt) for attempt in job.attempts)
+        try:
+            agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
+        except ComparisonFailed as error:
+            events += self._failed(unit, error)
+            return
+        again = []
+        for i, index in enumerate(unit.batch.indices):
+            if index in unit.cancelled:
+                continue
+            position = i if unit.positions is None else unit.positions[i]
+            if packed is not None:
+                outcome = self._outcome(unit, packed[position], worker)
+            elif agreed and (taken := agreed[position]) is not None:
+                outcome = self._outcome(unit, taken.data, "hosts that agree")
+            else:
+                told = differences[position] if differences else ""
+                lost = tuple(_with_difference(attempt, told) for attempt in attempts)
+                outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((unit.batch.call, index), ()), *lost))
+            if outcome.ending is not Ending.LOST or packed is None:
+                events.append(self._ended(unit, index, outcome))
+            elif (event := self._lost(unit, index, outcome, events)) is not None:
+                events.append(event)
+                again.append(i)
+        if again:
+            self._try_again(unit, again)
+
+    def _lost(self, unit: Unit, index: int, outcome: Outcome, events: list[Event]) -> AttemptLost | None:
+        """A task lost its worker: another attempt, unless that was the last."""
+        task = unit.batch.call, index
+        lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
+        tried = (*self._attempts.pop(task, ()), lost)
+        if len(tried) < unit.batch.call.options.attempts:
+            self._attempts[task] = tried
+            return AttemptLost(unit.batch.call, index, lost)
+        events.append(self._ended(unit, index, Outcome(Ending.LOST, worker=outcome.worker, attempts=tried)))
+        return None
+
+    def _ended(self, unit: Unit, index: int, outcome: Outcome) -> Ended:
+        """The end of one task, whose exception is rebuilt by the classes of its own bundle alone."""
+        call = unit.batch.call
+
+        def resolve(module: str, qualname: str) -> type | None:
+            return resolve_imported(module, qualname) if module in unit.code.bundle.modules else None
+
+        self._attempts.pop((call, index), None)
+        if not unit.begun:
+            self._collector.begin(call, index, 1, outcome.worker)
+        try:
+            return Ended(call, index, outcome, outcome.error(f"{call.name}[{index}]", resolve))
+        except Exception as error:  # noqa: BLE001 - what a volunteer sent cannot even be shown
+            detail = f"what {outcome.worker} sent back cannot be shown: {error!r:.200}"
+            unreadable = Outcome(Ending.UNSENDABLE, detail=detail, worker=outcome.worker)
+            return Ended(call, index, unreadable, unreadable.error(f"{call.name}[{index}]"))
+
+    def _unpacked(self, unit: Unit, job: control.JobOutcome) -> list[bytes] | None:
+        """The outcomes in a workunit's canonical result; None where it has none that can be read."""
+        if job.error_mask or OUTCOMES not in job.outputs:
+            return None
+        return _readable(job.outputs[OUTCOMES], unit.size)
+
+    def _outcome(self, unit: Unit, packed: bytes, worker: str) -> Outcome:
+        try:
+            return envelope.unpack_outcome(packed, unit.code.bundle.modules, worker=worker)
+        except codec.CodecError as error:
+            detail = f"what {worker} sent back cannot be read: {error}"
+            return Outcome(Ending.UNSENDABLE, detail=detail, worker=worker)
+
+    # -- copies that did not agree
+
+    def _agreed(self, unit: Unit, job: control.JobOutcome) -> tuple[list[Packed | None], list[str]]:
+        """Of a workunit without a canonical result: what its copies agree on, item by item, and where they differ."""
+        if sum(attempt.validate_state == ValidateState.NO_CHECK for attempt in job.attempts) < 2:
+            return [], []
+        here = (copy.outputs.get(OUTCOMES, b"") for copy in self._server.copies(self._batch, unit.name))
+        results = [outcomes for data in here if data and (outcomes := _readable(data, unit.size)) is not None]
+        rule = Rule.of(f"{unit.name}_0")
+        agreed: list[Packed | None] = []
+        differences = []
+        for position in range(unit.size):
+            copies = {number: Packed(outcomes[position]) for number, outcomes in enumerate(results, 1)}
+            verdict = judge(
+                copies, lambda a, b: self._rules.agree(a, b, rule), min_quorum=max(2, unit.batch.call.options.quorum)
+            )
+            agreed.append(copies[verdict.canonical] if verdict.canonical else None)
+            differences.append("" if verdict.canonical else first_difference(list(copies.values()), self._rules, rule))
+        return agreed, differences
+
+    # -- what happens meanwhile
+
+    def hear(self, jobs: Iterable[control.JobState]) -> None:
+        """Say which tasks have reached a host, and how far their functions say to be."""
+        events: list[Event] = []
+        for job in jobs:
+            for unit in self._ledger.named(job.name):
+                if job.hosts and not unit.begun:
+                    unit.begun = True
+                    for index in unit.batch.indices:
+                        self._collector.begin(unit.batch.call, index, 1, f"host {job.hosts[0]}")
+                if (told := _PROGRESS.fullmatch(job.said)) is not None:
+                    position = int(told[1])
+                    where = range(len(unit.batch)) if unit.positions is None else unit.positions
+                    if position in where:
+                        index = unit.batch.indices[where.index(position)]
+                        events.append(Progressed(unit.batch.call, index, float(told[2])))
+        if events:
+            self._collector.deliver(events)
+
+    def look_for_failed_comparisons(self) -> None:
+        """An `agree=` function that failed, here or at the server, is the error of every task that it is for."""
+        for digest, reason in self._rules.failures():
+            units = [unit for unit in self._ledger.units() if Rule.of(f"{unit.name}_0").digest == digest]
+            if units:
+                names = self._ledger.drop(units)
+                self._collector.deliver([event for unit in units for event in self._failed(unit, reason)])
+                self._server.cancel_jobs(self._batch, names)
+
+    def _failed(self, unit: Unit, reason: object) -> Iterable[Event]:
+        error = BackendError(f"{unit.batch.call.name}: results cannot be compared: {reason}")
+        for index in unit.batch.indices:
+            if index not in unit.cancelled:
+                yield Ended(unit.batch.call, index, Outcome(Ending.LOST, detail=str(error)), error)
+
+
+def first_difference(copies: Sequence[Packed], rules: Rules, rule: Rule) -> str:
+    """Where two of these first differ, in words; empty where no two do."""
+    for number, first in enumerate(copies):
+        for other in copies[number + 1 :]:
+            if (found := rules.difference(first, other, rule)) is not None:
+                return f"two results differ{found if found.startswith((':', ' ')) else f' at {found}'}"
+    return ""
+
+
+def _readable(data: bytes, size: int) -> list[bytes] | None:
+    try:
+        packed = envelope.unpack_outcomes(data)
+    except codec.CodecError:
+        return None
+    return packed if len(packed) == size else None
+
+
+def _host(job: control.JobOutcome) -> str:
+    """Whose result was taken."""
+    kept = next((attempt for attempt in job.attempts if attempt.validate_state == ValidateState.VALID), None)
+    return f"host {kept.host_id}" if kept is not None else "a volunteer's host"
+
+
+def _attempt(attempt: control.Attempt) -> Attempt:
+    started = float(attempt.sent_time) if attempt.sent_time else None
+    ending = ending_in_words(attempt.outcome, attempt.exit_status)
+    return Attempt(f"host {attempt.host_id}", ending, started, attempt.elapsed, attempt.stderr)
+
+
+def _with_difference(attempt: Attempt, told: str) -> Attempt:
+    if not told or "did not agree" not in attempt.ending:
+        return attempt
+    return dataclasses.replace(attempt, ending=f"{attempt.ending}: {told}")

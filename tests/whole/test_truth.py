@@ -1,0 +1,205 @@
+"""What goes wrong on volunteers' computers ends as the right error, and is told truly at each moment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import errands
+from tests.served import Project, served
+
+import pymw
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
+from pymw import Master, envelope
+from pymw.outcome import Ending, Outcome
+from pymw.volunteer import OUTCOMES, TASKS
+
+LIMIT = 120.0
+Answer = Callable[[int, tuple[Any, ...]], Any]
+
+
+def playing(answer: Answer) -> Callable[[SimulatedJob], dict[str, bytes]]:
+    """A program whose answer to item n with these arguments is `answer(n, args)`; an Outcome stands for itself."""
+
+    def compute(job: SimulatedJob) -> dict[str, bytes]:
+        packed = []
+        for number, item in enumerate(envelope.unpack_job(job.inputs[TASKS]).items):
+            args, _ = envelope.unpack_call(item.arguments, ["tests.errands"])
+            said = answer(number, args)
+            packed.append(envelope.pack_outcome(said if isinstance(said, Outcome) else Outcome(Ending.RETURNED, said)))
+        return {OUTCOMES: envelope.pack_outcomes(packed)}
+
+    return compute
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    with served(tmp_path_factory.mktemp("truth") / "project") as project:
+        yield project
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Project]:
+    """A project that nobody else uses."""
+    with served(tmp_path / "project") as project:
+        yield project
+
+
+def joined(project: Project, answer: Answer | None = None, key: str = "") -> SimulatedVolunteer:
+    return SimulatedVolunteer(project.url, key or project.account(), compute=playing(answer) if answer else None)
+
+
+def test_explain_tells_the_truth_at_each_moment(alone: Project) -> None:
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        future = master.options(quorum=2, deadline=6.5 * 86400).submit(errands.double, 1)
+        assert "no host has joined the project yet" in future.explain()
+        key = alone.account()
+        first, twin = (stack.enter_context(joined(alone, lambda n, args: 1.25, key)) for _ in range(2))
+        for volunteer in (first, twin):
+            volunteer.contact(seconds=0, instances=0)
+        assert "no host has taken it yet; it needs two different users, and one joined so far" in future.explain()
+        first.contact()
+        assert f"in progress on 1 of 2 hosts (host {first.hostid}), deadline in 6 days" in future.explain()
+        assert "one more copy waits for a host of another user; it needs two different users" in future.explain()
+        wait_until(future.running, timeout=LIMIT, what="the master to learn that a host has it")
+        first.work(next(iter(first.held)))
+        first.contact()
+        assert "1 of 2 results here" in future.explain()
+        other = stack.enter_context(joined(alone, lambda n, args: 1.31))
+        other.step()
+        other.contact(seconds=0, instances=0)
+        wait_until(lambda: "two results differ: 1.25 vs 1.31" in future.explain(), timeout=LIMIT, what="the comparison")
+        assert "one more copy waits" in future.explain()
+        third = stack.enter_context(joined(alone, lambda n, args: 1.31))
+        third.step()
+        third.contact(seconds=0, instances=0)
+        assert future.result(LIMIT) == 1.31
+        assert "returned" in future.explain()
+
+
+def test_copies_that_differ_in_one_task_cost_that_task_alone_and_say_where(alone: Project) -> None:
+    def unlike(number: int) -> Answer:
+        return lambda n, args: {"energies": [1.0, number]} if args[0] == 3 else 2 * args[0]
+
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        results = master.options(quorum=2).map(errands.double, range(6), chunksize=6, on_error="return", timeout=LIMIT)
+        for number in range(10):
+            stack.enter_context(joined(alone, unlike(number))).start()
+        kept = list(results)
+    lost = kept.pop(3)
+    assert kept == [0, 2, 4, 8, 10]
+    assert isinstance(lost, pymw.WorkerLost)
+    assert "two results differ at ['energies'][1]: 0 vs 1" in str(lost) or "vs" in lost.attempts[0].ending
+
+
+def test_a_crash_in_a_chunk_costs_its_task_alone_and_no_host_its_good_name(alone: Project) -> None:
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(joined(alone)).start()
+        results = master.options(attempts=2).map(
+            errands.segfault, range(200), [77] * 200, chunksize=50, on_error="return", timeout=LIMIT
+        )
+        kept = list(results)
+        assert [n for n, value in enumerate(kept) if isinstance(value, Exception)] == [77]
+        assert [attempt.ending for attempt in kept[77].attempts] == ["the child was killed by SIGSEGV"] * 2
+        hosts = alone.control.hosts()
+        assert sum(host.failed for host in hosts) == 0  # a failed job would make the stock client back off
+        assert sum(host.succeeded for host in hosts) == 5
+
+
+def test_a_task_that_takes_too_long_is_ended_and_the_rest_of_its_chunk_is_not(project: Project) -> None:
+    with joined(project).start(), Master(project.backend, rehearse=False) as master:
+        limited = master.options(time_limit=1.5)
+        kept = list(limited.map(errands.nap, [0, 600, 0], chunksize=3, on_error="return", timeout=LIMIT))
+    assert (kept[0], kept[2]) == (0, 0)
+    assert isinstance(kept[1], pymw.TimeLimitExceeded)
+    assert "it ran longer than 1.5 seconds" in str(kept[1])
+
+
+def test_a_task_that_takes_too_much_memory_is_ended_and_says_so(project: Project) -> None:
+    with joined(project).start(), Master(project.backend, rehearse=False) as master:
+        limited = master.options(memory=300 << 20, attempts=1)
+        kept = list(limited.map(errands.hoard, [1, 500, 2], chunksize=3, on_error="return", timeout=LIMIT))
+    assert (kept[0], kept[2]) == (1 << 20, 2 << 20)
+    assert isinstance(kept[1], pymw.WorkerLost)
+    assert "of memory; the job's bound is 315 MB" in kept[1].attempts[0].ending
+
+
+def test_every_attempt_tells_its_host_its_exit_status_and_what_it_wrote(project: Project) -> None:
+    def crash(n: int, args: tuple[Any, ...]) -> Any:
+        raise RuntimeError("my disk is on fire")
+
+    with Master(project.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        volunteers = [stack.enter_context(joined(project, crash)).start() for _ in range(3)]
+        error = master.submit(errands.double, 1).exception(LIMIT)
+    assert isinstance(error, pymw.WorkerLost)
+    assert {attempt.worker for attempt in error.attempts} == {f"host {v.hostid}" for v in volunteers}
+    for attempt in error.attempts:
+        assert attempt.ending == "failed there with exit status 1"
+        assert "my disk is on fire" in attempt.stderr
+    assert str(error).count("my disk is on fire") == 3
+
+
+def test_a_function_says_which_results_agree(project: Project) -> None:
+    with Master(project.backend) as master, contextlib.ExitStack() as stack:
+        for factor in (1, 2, -1):
+            answer = lambda n, args, factor=factor: errands.Measured(args[0] * factor)  # noqa: E731
+            stack.enter_context(joined(project, answer)).start()
+        signs = master.options(quorum=2, agree=errands.same_sign)
+        results = list(signs.map(errands.measure, [1.0, -2.0, 3.0], chunksize=1, timeout=LIMIT))
+    assert [result.energy > 0 for result in results] == [True, False, True]
+    assert all(isinstance(result, errands.Measured) for result in results)
+
+
+@pytest.mark.parametrize(
+    ("agree", "reason"),
+    [
+        (errands.undecided, "ValueError: what is sameness"),
+        (errands.never_decides, "took longer than"),
+        (errands.snoops, "PermissionError"),
+    ],
+)
+def test_a_comparison_that_fails_is_an_error_of_the_run(agree: Any, reason: str, tmp_path: Path) -> None:
+    secret = Path.home() / ".pymw-test-secret"
+    secret.write_text("secret")
+    try:
+        with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+            for value in (1.0, 2.0):
+                answer = lambda n, args, value=value: errands.Measured(value)  # noqa: E731
+                stack.enter_context(joined(project, answer)).start()
+            with Master(project.backend, rehearse=False) as master:
+                future = master.options(quorum=2, agree=agree).submit(errands.measure, 1.0)
+                error = future.exception(LIMIT)
+    finally:
+        secret.unlink()
+    assert isinstance(error, pymw.BackendError)
+    assert "results cannot be compared" in str(error)
+    assert reason in str(error)
+
+
+def test_progress_comes_home_while_the_task_runs(alone: Project) -> None:
+    """From the program's message to `future.progress`, and of other hosts' tasks nothing is believed."""
+
+    def trickle(name: str, text: str) -> str:
+        return (
+            f"<msg_from_host>\n<result_name>{name}</result_name>\n<time>1</time>\n"
+            f"<variety>progress</variety>\n{text}\n</msg_from_host>\n"
+        )
+
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        volunteer, liar = (stack.enter_context(joined(alone, lambda n, args: "done")) for _ in range(2))
+        future = master.submit(errands.double, 1)
+        volunteer.contact()
+        name = next(iter(volunteer.held))
+        wait_until(future.running, timeout=LIMIT, what="the master to learn that a host has it")
+        liar.contact(seconds=0, instances=0, trickles=(trickle(name, "0 0.9000"),))
+        for text in ("0 1e5", "7 0.5000", "<oh>", "0 0.2500"):
+            volunteer.contact(seconds=0, instances=0, trickles=(trickle(name, text),))
+        wait_until(lambda: future.progress, timeout=LIMIT, what="progress")
+        assert future.progress == 0.25
+        volunteer.work(name)
+        volunteer.contact()
+        assert future.result(LIMIT) == "done"
