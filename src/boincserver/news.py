@@ -126,7 +126,7 @@ class News:
             else:
                 board.put(state_of(job))
 
-    def said(self, result_name: str, hostid: int, text: str) -> None:
+    def said(self, result_name: str, text: str, hostid: int) -> None:
         """A running program says how far it is."""
         said = text.rpartition("</variety>")[2].strip()
         for board in self._boards.values():

@@ -18,6 +18,7 @@ from boincserver.file_deleter import FileDeleter
 from boincserver.files import FileStore
 from boincserver.followup import FollowUp
 from boincserver.jobs import Outputs
+from boincserver.lifecycle import Job
 from boincserver.news import News
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
@@ -152,7 +153,7 @@ class Service:
 
     # --- the other processes ----------------------------------------------------------------------------------------
 
-    def _hear(self, topic: str, value: int) -> None:
+    def _hear(self, topic: str, value: int, text: str) -> None:
         """Another process says that something concerns this one."""
         if topic == "validate":
             self.to_validate(value)
@@ -164,6 +165,11 @@ class Service:
             self._follow_up.handle_trickles()
         elif topic == "outcome":
             self.outcome(value)
+        elif topic == "changed":
+            if (job := jobs.load(self.database.reader(), value)) is not None:
+                self.news.changed(job)
+        elif topic == "told":
+            self.news.said(*text.partition(" ")[::2], value)
         elif topic == "copies":
             self.feeder.look_again()
         elif topic == "expected":
@@ -235,15 +241,19 @@ class Service:
 
     def watches(self, batch: int) -> bool:
         """Whether anybody wants to know what changes in this batch."""
-        return self.news.watches(batch)
+        return self.shard.number != _SUBMITTERS or self.news.watches(batch)
 
-    def changed(self, job: lifecycle.Job) -> None:
+    def changed(self, job: Job) -> None:
         """Something about this job changed."""
+        if self.shard.number != _SUBMITTERS:
+            self._siblings.tell(_SUBMITTERS, "changed", job.workunit.id)
         self.news.changed(job)
 
     def told(self, result_name: str, hostid: int, text: str) -> None:
         """A running program says how far it is."""
-        self.news.said(result_name, hostid, text)
+        if self.shard.number != _SUBMITTERS:
+            self._siblings.tell(_SUBMITTERS, "told", hostid, f"{result_name} {text}")
+        self.news.said(result_name, text, hostid)
 
     def outcome(self, batch: int) -> None:
         """An outcome of this batch can be fetched."""

@@ -75,6 +75,10 @@ class ShardLock:
         return bool(self._session.value(_TAKE, name=self._name, seconds=0) == 1)
 
 
+_MOST: Final = 1024
+"""Bytes of what one process tells another."""
+
+
 class Siblings:
     """The other processes of this project, on this machine."""
 
@@ -84,19 +88,19 @@ class Siblings:
         self._own: socket.socket | None = None
         self._others: dict[int, socket.socket] = {}
 
-    def listen(self, loop: Any, hear: Callable[[str, int], None]) -> None:
+    def listen(self, loop: Any, hear: Callable[[str, int, str], None]) -> None:
         """From now on call `hear` with what others say."""
         if self.shard.count > 1:
             own = self._own = unix_socket.bind(self._path(self.shard.number), socket.SOCK_DGRAM)
             own.setblocking(False)
             loop.add_reader(own.fileno(), self._receive, own, hear)
 
-    def tell(self, number: int, topic: str, value: int = 0) -> None:
+    def tell(self, number: int, topic: str, value: int = 0, text: str = "") -> None:
         """Tell one of them; what cannot be delivered is dropped."""
         try:
             if number not in self._others:
                 self._others[number] = unix_socket.connect(self._path(number), 0, socket.SOCK_DGRAM)
-            self._others[number].send(f"{topic} {value}".encode())
+            self._others[number].send(f"{topic} {value} {text}".encode()[:_MOST])
         except OSError as error:
             log.debug("process %d does not hear: %s", number, error)
             if number in self._others and not isinstance(error, BlockingIOError):
@@ -120,11 +124,11 @@ class Siblings:
     def _path(self, number: int) -> Path:
         return self._folder / f"shard-{number}.sock"
 
-    def _receive(self, own: socket.socket, hear: Callable[[str, int], None]) -> None:
+    def _receive(self, own: socket.socket, hear: Callable[[str, int, str], None]) -> None:
         while True:
             try:
-                topic, _, value = own.recv(256).decode("ascii", "replace").partition(" ")
+                topic, value, text = (*own.recv(_MOST).decode("utf-8", "replace").split(" ", 2), "", "")[:3]
             except BlockingIOError:
                 return
             if value.lstrip("-").isdecimal():
-                hear(topic, int(value))
+                hear(topic, int(value), text)

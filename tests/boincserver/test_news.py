@@ -40,10 +40,10 @@ def test_only_the_host_that_has_a_job_can_say_how_far_it_is_and_not_at_length() 
     news = News(lambda: 0.0)
     board = news.begin(1)
     board.put(on(7))
-    news.said("j_1_0", 8, "1.0")
-    news.said("other_0", 7, "1.0")
+    news.said("j_1_0", "1.0", 8)
+    news.said("other_0", "1.0", 7)
     assert [state.said for state in board.since(0)] == [""]
-    news.said("j_1_0", 7, "x" * 10_000)
+    news.said("j_1_0", "x" * 10_000, 7)
     assert [len(state.said) for state in board.since(0)] == [200]
 
 

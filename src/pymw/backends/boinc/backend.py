@@ -97,8 +97,7 @@ class BoincBackend:
         try:
             with _as_backend_error():
                 for batch in batches:
-                    if isinstance(batch.call.options.agree, str):
-                        tolerance(batch.call.options.agree)
+                    self._check(batch.call)
                     self._create(self._attach(batch, attached), created)
         except BaseException:  # none of them was accepted
             self._ledger.drop(attached)  # not taken back: an earlier process placed them
@@ -106,6 +105,13 @@ class BoincBackend:
             raise
         if self._broken is not None:
             raise self._broken  # it broke meanwhile, and did not know of these
+
+    def _check(self, call: Call) -> None:
+        agree = call.options.agree
+        if isinstance(agree, str):
+            tolerance(agree)
+        elif self._place.directory is None:
+            raise UnsupportedOption("agree", self.name, "a function runs only where the project is: boinc:DIR")
 
     def _attach(self, batch: Batch, attached: list[Unit]) -> Batch:
         """Wait for those tasks of a named run that an earlier process placed and that are still alive; the others."""
