@@ -26,9 +26,7 @@ class Attachments:
     Used by the threads of the user and by the collector's. Of an unnamed run it lets everything pass.
     """
 
-    def __init__(
-        self, run: RunHandle | None, ledger: Ledger, alive: Iterable[str], cancelled: Iterable[str]
-    ) -> None:
+    def __init__(self, run: RunHandle | None, ledger: Ledger, alive: Iterable[str], cancelled: Iterable[str]) -> None:
         self._run, self._ledger = run, ledger
         self._alive = set(alive)  # workunits whose outcome is still to come, or has come and was not handed on
         self._unclaimed: dict[str, control.JobOutcome] = {}
