@@ -58,7 +58,8 @@ class Track:
             more = self.consecutive_valid + (workunit.min_quorum > 1)
             return replace(self, max_jobs_per_day=min(quota, self.max_jobs_per_day + 1), consecutive_valid=more)
         if result.validate_state == ValidateState.INVALID and result.outcome == Outcome.SUCCESS:
-            return replace(self, max_jobs_per_day=max(1, min(self.max_jobs_per_day, quota) - 1), consecutive_valid=0)
+            # A quarter: its next success doubles it again, and a host that goes on lying is soon down to one a day.
+            return replace(self, max_jobs_per_day=max(1, min(self.max_jobs_per_day, quota) // 4), consecutive_valid=0)
         return self
 
     def is_trusted(self, chance: random.Random) -> bool:

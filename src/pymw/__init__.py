@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from concurrent.futures import as_completed, wait
 
+    from pymw.agree import close
     from pymw.errors import (
         BackendError,
         BrokenBackend,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 # module -> the public names in it
 HOME = {
     "concurrent.futures": ("as_completed", "wait"),
+    "pymw.agree": ("close",),
     "pymw.errors": (
         *("BackendError", "BrokenBackend", "DependencyFailed", "NotInsideTask", "PyMWError", "RemoteError"),
         *("RunBusy", "RunError", "RunNotFound", "TaskError", "TimeLimitExceeded", "UnknownBackend"),
@@ -75,6 +77,7 @@ __all__ = [
     "arguments",
     "as_completed",
     "checkpoint",
+    "close",
     "log",
     "open_run",
     "progress",

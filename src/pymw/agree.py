@@ -7,9 +7,20 @@ from typing import Any
 
 from pymw import codec
 
-__all__ = ["DEFAULT_RTOL", "difference", "tolerance"]
+__all__ = ["DEFAULT_RTOL", "close", "difference", "tolerance"]
 
 DEFAULT_RTOL = 1e-9  # as math.isclose has it
+
+
+def close(rtol: float = DEFAULT_RTOL) -> str:
+    """For the option `agree`: floating-point numbers may differ by `rtol` times the larger of the two.
+
+    >>> close(rtol=1e-6)
+    'close:1e-06'
+    """
+    agree = f"close:{rtol!r}"
+    tolerance(agree)
+    return agree
 
 
 def tolerance(agree: str) -> float | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Agree", "TaskFuture", "TaskOptions", "TaskState"]
 
 # How replicas of a result are compared: "exact", "close" (or "close:RTOL"), or a function of two values.
+ADAPTIVE = "adaptive"  # a quorum: two results must agree, until a host has proved itself
 Agree = str | Callable[[Any, Any], bool]
 
 
@@ -43,7 +44,7 @@ class TaskOptions:
     attempts: int = 3  # how many workers may be lost over it; 1 means at most once
     time_limit: float | None = None  # seconds that one attempt may run
     deadline: float | None = None  # seconds after which a volunteer's copy is given up
-    quorum: int = 1  # how many results must agree
+    quorum: int | str = 1  # how many results must agree; "adaptive": two, until a host has proved itself
     agree: Agree = "exact"
     seed: int | str | None = "auto"  # random generators are seeded from the task's key under redundancy; None: never
     key: Any = None  # what tells the task apart in a named run, instead of its arguments
@@ -56,13 +57,21 @@ class TaskOptions:
     def __post_init__(self) -> None:
         for name in ("retries", "attempts", "quorum"):
             least = 0 if name == "retries" else 1
-            if not isinstance(value := getattr(self, name), int) or value < least:
+            if name == "quorum" and self.quorum == ADAPTIVE:
+                if self.attempts == 1:
+                    raise ValueError("quorum='adaptive' runs some tasks twice, and attempts=1 means at most once")
+            elif not isinstance(value := getattr(self, name), int) or value < least:
                 raise ValueError(f"{name}= must be a whole number of at least {least}, not {value!r}")
         for name in ("time_limit", "deadline", "est_seconds", "memory", "disk"):
             if (value := getattr(self, name)) is not None and not value > 0:
                 raise ValueError(f"{name}= must be positive, not {value!r}")
         if isinstance(self.retry_on, type):
             object.__setattr__(self, "retry_on", (self.retry_on,))
+
+    @property
+    def copies(self) -> int:
+        """Copies of a task to begin with."""
+        return self.quorum if isinstance(self.quorum, int) else 1
 
     def but(self, **changes: Any) -> TaskOptions:
         """These options with some of them changed; an unknown name is a TypeError that lists the known ones."""

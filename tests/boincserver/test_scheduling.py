@@ -118,6 +118,17 @@ def test_a_host_that_fails_is_sent_less_and_recovers() -> None:
     assert track.after(sent, done, work, 5).max_jobs_per_day == 5
 
 
+def test_a_host_whose_results_are_wrong_is_soon_sent_one_a_day() -> None:
+    work, sent = Workunit(1, "w"), Result(1, "r", ServerState.IN_PROGRESS)
+    done = Result(1, "r", ServerState.OVER, Outcome.SUCCESS)
+    wrong = Result(1, "r", ServerState.OVER, Outcome.SUCCESS, ValidateState.INVALID)
+    track = Track(10_000)
+    for _ in range(14):
+        track = track.after(sent, done, work, 10_000).after(done, wrong, work, 10_000)
+    assert track.max_jobs_per_day == 1
+    assert Track(100).after(done, wrong, work, 100).after(sent, done, work, 100).max_jobs_per_day == 50
+
+
 def test_trust_comes_from_agreement_and_goes_with_one_failure() -> None:
     done = Result(1, "r", ServerState.OVER, Outcome.SUCCESS)
     valid = Result(1, "r", ServerState.OVER, Outcome.SUCCESS, ValidateState.VALID)

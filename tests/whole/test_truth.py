@@ -14,7 +14,7 @@ from tests.served import Project, served
 import pymw
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
 from pymw import Master, envelope
-from pymw.outcome import Ending, Outcome
+from pymw.outcome import Ending, ExceptionData, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
 LIMIT = 120.0
@@ -203,3 +203,72 @@ def test_progress_comes_home_while_the_task_runs(alone: Project) -> None:
         volunteer.work(name)
         volunteer.contact()
         assert future.result(LIMIT) == "done"
+
+
+def test_what_fails_wherever_it_is_sent_is_sent_no_more_and_says_why(alone: Project) -> None:
+    def crash(n: int, args: tuple[Any, ...]) -> Any:
+        raise RuntimeError("libfortran is missing")
+
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        volunteers = [stack.enter_context(joined(alone, crash)).start() for _ in range(3)]
+        results = master.map(errands.double, range(300), chunksize=1, on_error="return", timeout=LIMIT)
+        kept = list(results)
+        done = sum(volunteer.jobs_done for volunteer in volunteers)
+    stopped = [error for error in kept if isinstance(error, pymw.BackendError)]
+    assert all(isinstance(error, (pymw.WorkerLost, pymw.BackendError)) for error in kept)
+    assert len(stopped) > 200
+    assert "attempts on 3 hosts failed alike, and none worked: failed there with exit status 1" in str(stopped[0])
+    assert "libfortran is missing" in str(stopped[0])
+    assert done < 300  # of 900 that would have been tried
+
+
+def test_jobs_take_what_hosts_measured_into_account_and_status_estimates_the_rest(alone: Project) -> None:
+    created: list[int] = []
+
+    def slow(n: int, args: tuple[Any, ...]) -> Any:
+        return Outcome(Ending.RETURNED, 2 * args[0], seconds=100.0)
+
+    create = type(alone.control).create_jobs
+
+    def spy(control: Any, batch: int, jobs: Any) -> int:
+        created.extend(len(envelope.unpack_job(job.inputs[TASKS]).items) for job in jobs)
+        return create(control, batch, jobs)
+
+    with pytest.MonkeyPatch.context() as patch, Master(alone.backend, rehearse=False) as master:
+        patch.setattr(type(alone.control), "create_jobs", spy)
+        quick = master.options(est_seconds=0.01)  # as its user believes
+        with joined(alone, slow).start():
+            assert list(quick.map(errands.double, range(160), timeout=LIMIT)) == [2 * n for n in range(160)]
+        assert max(created) == 10
+        created.clear()
+        rest = quick.map(errands.double, range(159), timeout=LIMIT)
+        assert set(created) == {3}  # of 100 seconds each
+        assert "done in " in str(master.status())
+        with joined(alone, slow).start():
+            assert len(list(rest)) == 159
+
+
+def test_an_exception_of_a_host_that_nobody_knows_is_confirmed_by_others(alone: Project) -> None:
+    def broken(n: int, args: tuple[Any, ...]) -> Any:
+        return Outcome(Ending.RAISED, exception=ExceptionData.of(ValueError("this computer is odd")))
+
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        odd = stack.enter_context(joined(alone, broken))
+        others = [stack.enter_context(joined(alone)) for _ in range(2)]
+        for volunteer in (odd, *others):
+            volunteer.contact(seconds=0, instances=0)
+        good, bad = master.submit(errands.double, 4), master.submit(errands.fail, "indeed")
+        while odd.jobs_done < 2:
+            odd.step()
+        odd.contact(seconds=0, instances=0)
+        for volunteer in others:
+            volunteer.start()
+        assert good.result(LIMIT) == 8
+        error = bad.exception(LIMIT)
+    assert type(error) is ValueError
+    assert error.args == ("indeed", 42)
+
+
+def test_a_projects_only_computer_is_believed(alone: Project) -> None:
+    with Master(alone.backend, rehearse=False) as master, joined(alone).start():
+        assert master.submit(errands.fail, "no").exception(LIMIT).args == ("no", 42)

@@ -25,7 +25,7 @@ from pymw.backends.boinc.ledger import Ledger
 from pymw.backends.boinc.packing import APP, Packer, Unit
 from pymw.backends.boinc.place import Place, local_place, name_on_server
 from pymw.backends.boinc.rules import Packed, Rule, Rules
-from pymw.backends.boinc.telling import state_in_words
+from pymw.backends.boinc.telling import in_words, state_in_words
 from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Setup
 from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
 from pymw.volunteer import OUTCOMES
@@ -68,7 +68,9 @@ class BoincBackend:
         self._rules = Rules(place.directory)
         self._packer = Packer(self._server, place.worker, name, setup.run, self._rules, rehearse=setup.rehearse)
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
-        homecoming = Homecoming(self._server, self._batch, self._ledger, self._packer, self._rules, setup.collector)
+        self._homecoming = homecoming = Homecoming(
+            self._server, self._batch, self._ledger, self._packer, self._rules, setup.collector
+        )
         self._collecting = Collecting(self._server, self._batch, self._attachments, homecoming, self._break, self.name)
 
     @classmethod
@@ -162,7 +164,7 @@ class BoincBackend:
             return first_difference(_item_of(copies, unit, index), self._rules, Rule.of(f"{unit.name}_0"))
 
         by_user = self._place.one_result_per_user
-        state = state_in_words(copies, call.options.quorum, hosts, time.time(), difference, by_user=by_user)
+        state = state_in_words(copies, unit.quorum, hosts, time.time(), difference, by_user=by_user)
         return f"{where}: {state}"
 
     def status(self) -> BackendStatus:
@@ -175,7 +177,12 @@ class BoincBackend:
         except BoincServerError as error:
             return BackendStatus(running=running, queued=queued, lines=(str(error),))
         cores = sum(host.ncpus for host in hosts)
-        return BackendStatus(cores, running, queued, lines=(f"{len(hosts)} hosts with {cores} cores",))
+        lines = [f"{len(hosts)} hosts with {cores} cores"]
+        if units:
+            seconds = self._packer.seconds(units[0].batch.call, units[0].code)
+            left = self._homecoming.rate.left(running + queued, seconds, cores)
+            lines.append(f"done {in_words(left)}" if left is not None else "no host has joined yet")
+        return BackendStatus(cores, running, queued, lines=tuple(lines))
 
     def close(self, *, detach: bool = False) -> None:
         """Free everything. What has not ended is cancelled, on the volunteers' computers too; a named run may go on."""

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import time
 from collections.abc import Iterable, Sequence
 
 from boincserver import control
 from boincserver.states import ValidateState
 from boincserver.validator import judge
 from pymw import codec, envelope
+from pymw.backends.boinc.experience import Rate
 from pymw.backends.boinc.judge import ComparisonFailed
 from pymw.backends.boinc.ledger import Ledger
 from pymw.backends.boinc.packing import Packer, Unit
@@ -27,11 +29,14 @@ from pymw.backends.boinc.telling import ending_in_words
 from pymw.backends.protocol import AttemptLost, Call, Collector, Ended, Event, Progressed
 from pymw.errors import BackendError
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
+from pymw.task import ADAPTIVE
 from pymw.volunteer import OUTCOMES
 
 __all__ = ["Homecoming"]
 
 AT_ONCE = 1000  # jobs created by one call to the server
+PROVEN = 10  # good results without a failure after which a host's word for an exception is taken
+HOSTS_FOR = 10.0  # seconds for which what is known of the hosts is good enough
 _PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
 
 
@@ -44,6 +49,9 @@ class Homecoming:
         self._server, self._batch = server, batch
         self._ledger, self._packer, self._rules = ledger, packer, rules
         self._collector = collector
+        self.rate = Rate()
+        self._hosts: Sequence[control.HostInfo] = ()
+        self._hosts_until = 0.0
         self._attempts: dict[tuple[Call, int], tuple[Attempt, ...]] = {}  # of tasks that lost workers
         self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again
 
@@ -57,10 +65,9 @@ class Homecoming:
             self._server.create_jobs(self._batch, [job for _, job in some])
             del self._again[: len(some)]
 
-    def _try_again(self, unit: Unit, positions: Sequence[int]) -> None:
-        again, job = self._packer.again(unit, positions)
-        self._ledger.add([again])
-        self._again.append((again, job))
+    def _go_out(self, made: tuple[Unit, control.Job]) -> None:
+        self._ledger.add([made[0]])
+        self._again.append(made)
 
     # -- outcomes
 
@@ -71,7 +78,9 @@ class Homecoming:
             for unit in self._ledger.take(job.name):
                 self._end(unit, job, events)
         if events:
+            self.rate.ended(sum(isinstance(event, Ended) for event in events))
             self._collector.deliver(events)
+        self._stop_what_is_hopeless()
 
     def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
         packed, worker = self._unpacked(unit, job), _host(job)
@@ -79,9 +88,12 @@ class Homecoming:
         try:
             agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
         except ComparisonFailed as error:
-            events += self._failed(unit, error)
+            events += self._failed(unit, f"results cannot be compared: {error}")
             return
-        again = []
+        experience = self._packer.experience[unit.code.bundle.digest]
+        for attempt in attempts if packed is None else ():
+            experience.failed(attempt)
+        again, doubtful = [], []
         for i, index in enumerate(unit.batch.indices):
             if index in unit.cancelled:
                 continue
@@ -94,19 +106,39 @@ class Homecoming:
                 told = differences[position] if differences else ""
                 lost = tuple(_with_difference(attempt, told) for attempt in attempts)
                 outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((unit.batch.call, index), ()), *lost))
-            if outcome.ending is not Ending.LOST or packed is None:
+            if outcome.ending is Ending.RAISED and self._is_doubtful(unit, job):
+                doubtful.append(i)
+            elif outcome.ending is not Ending.LOST or packed is None:
                 events.append(self._ended(unit, index, outcome))
+                if outcome.ending is not Ending.LOST:
+                    experience.ended(outcome.seconds)
             elif (event := self._lost(unit, index, outcome, events)) is not None:
                 events.append(event)
                 again.append(i)
         if again:
-            self._try_again(unit, again)
+            self._go_out(self._packer.again(unit, again))
+        if doubtful:
+            self._go_out(self._packer.confirmation(unit, doubtful))
+
+    def _is_doubtful(self, unit: Unit, job: control.JobOutcome) -> bool:
+        """An exception that a host alone tells of, which is not known for good work, is for others to confirm."""
+        options = unit.batch.call.options
+        if unit.quorum > 1 or options.quorum == ADAPTIVE or options.attempts == 1 or unit.size != len(unit.batch):
+            return False
+        now = time.monotonic()
+        if now > self._hosts_until:
+            self._hosts, self._hosts_until = self._server.hosts(), now + HOSTS_FOR
+        if len({host.user_id for host in self._hosts}) < 2:
+            return False  # nobody else is there to ask
+        worked = {attempt.host_id for attempt in job.attempts if attempt.validate_state == ValidateState.VALID}
+        return not any(host.succeeded >= PROVEN and not host.failed for host in self._hosts if host.id in worked)
 
     def _lost(self, unit: Unit, index: int, outcome: Outcome, events: list[Event]) -> AttemptLost | None:
         """A task lost its worker: another attempt, unless that was the last."""
         task = unit.batch.call, index
         lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
         tried = (*self._attempts.pop(task, ()), lost)
+        self._packer.experience[unit.code.bundle.digest].failed(lost)
         if len(tried) < unit.batch.call.options.attempts:
             self._attempts[task] = tried
             return AttemptLost(unit.batch.call, index, lost)
@@ -156,9 +188,7 @@ class Homecoming:
         differences = []
         for position in range(unit.size):
             copies = {number: Packed(outcomes[position]) for number, outcomes in enumerate(results, 1)}
-            verdict = judge(
-                copies, lambda a, b: self._rules.agree(a, b, rule), min_quorum=max(2, unit.batch.call.options.quorum)
-            )
+            verdict = judge(copies, lambda a, b: self._rules.agree(a, b, rule), min_quorum=max(2, unit.quorum))
             agreed.append(copies[verdict.canonical] if verdict.canonical else None)
             differences.append("" if verdict.canonical else first_difference(list(copies.values()), self._rules, rule))
         return agreed, differences
@@ -186,14 +216,28 @@ class Homecoming:
     def look_for_failed_comparisons(self) -> None:
         """An `agree=` function that failed, here or at the server, is the error of every task that it is for."""
         for digest, reason in self._rules.failures():
-            units = [unit for unit in self._ledger.units() if Rule.of(f"{unit.name}_0").digest == digest]
-            if units:
-                names = self._ledger.drop(units)
-                self._collector.deliver([event for unit in units for event in self._failed(unit, reason)])
-                self._server.cancel_jobs(self._batch, names)
+            self._stop(
+                [unit for unit in self._ledger.units() if Rule.of(f"{unit.name}_0").digest == digest],
+                f"results cannot be compared: {reason}",
+            )
 
-    def _failed(self, unit: Unit, reason: object) -> Iterable[Event]:
-        error = BackendError(f"{unit.batch.call.name}: results cannot be compared: {reason}")
+    def _stop_what_is_hopeless(self) -> None:
+        """Volunteers are not to be sent a thousand times what fails wherever it is sent."""
+        for digest, experience in list(self._packer.experience.items()):
+            if why := experience.hopeless:
+                del self._packer.experience[digest]  # whoever submits it again finds out again
+                units = [unit for unit in self._ledger.units() if unit.code.bundle.digest == digest]
+                self._again = [(unit, job) for unit, job in self._again if unit.code.bundle.digest != digest]
+                self._stop(units, f"the run was stopped: {why}")
+
+    def _stop(self, units: Sequence[Unit], why: str) -> None:
+        if units:
+            names = self._ledger.drop(units)
+            self._collector.deliver([event for unit in units for event in self._failed(unit, why)])
+            self._server.cancel_jobs(self._batch, names)
+
+    def _failed(self, unit: Unit, why: str) -> Iterable[Event]:
+        error = BackendError(f"{unit.batch.call.name}: {why}")
         for index in unit.batch.indices:
             if index not in unit.cancelled:
                 yield Ended(unit.batch.call, index, Outcome(Ending.LOST, detail=str(error)), error)

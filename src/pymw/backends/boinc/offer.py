@@ -8,7 +8,7 @@ from pathlib import Path
 from boincserver.control import AppFile, Control
 from pyboinc.package.runtimes import APPLICATION
 from pymw.backends.boinc.interpreters import compiled, installed
-from pymw.backends.boinc.packing import APP
+from pymw.backends.boinc.packing import ADAPTIVE_APP, APP
 from pymw.backends.boinc.worker_app import PLATFORMS, Worker
 from pymw.volunteer import TRUSTED
 
@@ -21,6 +21,9 @@ def offer(server: Control, worker: Worker) -> None:
     On a platform for which the project has an interpreter they run on that, elsewhere on the computer's own python3.
     """
     server.ensure_app(APP, validator="pymw", user_friendly_name="PyMW tasks")
+    server.ensure_app(
+        ADAPTIVE_APP, validator="pymw", user_friendly_name="PyMW tasks, checked until trusted", target_nresults=2
+    )
     interpreters = installed(server.directory)
     with tempfile.TemporaryDirectory(prefix="pymw-worker-") as folder:
         program, trusted = Path(folder) / "pymw_worker.pyz", Path(folder) / TRUSTED
@@ -34,4 +37,5 @@ def offer(server: Control, worker: Worker) -> None:
                 files = [*interpreters[platform].files, on_top, keys]
             else:
                 files = [AppFile(program, program.name, main_program=True), keys]
-            server.ensure_app_version(APP, platform, None, files)
+            for app in (APP, ADAPTIVE_APP):
+                server.ensure_app_version(app, platform, None, files)

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import math
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from boincserver import control
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.chunks import chunk_size, cut
+from pymw.backends.boinc.experience import Experience
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.rules import Rule, Rules, name_for
@@ -24,11 +26,13 @@ from pymw.backends.protocol import Batch, Call, RunHandle
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
 from pymw.files import named
+from pymw.task import ADAPTIVE
 from pymw.volunteer import BUNDLE, FILES, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
-__all__ = ["APP", "Code", "Packer", "Unit"]
+__all__ = ["ADAPTIVE_APP", "APP", "Code", "Packer", "Unit"]
 
 APP = "pymw"
+ADAPTIVE_APP = "pymw-adaptive"  # the same program, whose results go unchecked once a host is proven
 MAX_OUTPUT = 64 << 20  # bytes of one job's outcomes
 DEADLINE = 7 * 86400
 REFERENCE_FLOPS = 1e9  # what the stock client assumes of a processor that it has not measured
@@ -62,11 +66,13 @@ class Unit:
     lost: int = 0  # how often a worker was lost over its tasks before
     positions: Sequence[int] | None = None  # where in the workunit its tasks are; None: the batch is all there is
     size: int = 0  # tasks in the workunit, of other calls as well
+    quorum: int = 0  # results that must agree; 0: as many as the call's options say
     cancelled: set[int] = field(default_factory=set)  # indices of tasks that nobody waits for any more
     begun: bool = False  # whether a host has it
 
     def __post_init__(self) -> None:
         self.size = self.size or len(self.batch)
+        self.quorum = self.quorum or self.batch.call.options.copies
 
 
 class Packer:
@@ -91,6 +97,7 @@ class Packer:
         self.tell_every = 10.0  # seconds between two messages about a job's progress, at least
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
+        self.experience: defaultdict[str, Experience] = defaultdict(Experience)  # by digest
         self._uploads: dict[tuple[Path, int, int], str] = {}
         self._serials = itertools.count(1)  # taken by any thread
 
@@ -99,26 +106,35 @@ class Packer:
         if not len(batch):
             return
         code = self.code(batch)
-        options = batch.call.options
         size = batch.call.chunksize or 1
         if batch.call.chunksize is None and len(batch) > 1:
             cores = sum(host.ncpus for host in self._server.hosts())
-            size = chunk_size(len(batch), seconds=options.est_seconds or code.seconds, cores=cores)
+            size = chunk_size(len(batch), seconds=self.seconds(batch.call, code), cores=cores)
         for piece in cut(batch, size):
             yield self._unit(piece, code)
+
+    def seconds(self, call: Call, code: Code) -> float | None:
+        """How long a call takes: as hosts measured it, else as its user or the rehearsal says."""
+        return self.experience[code.bundle.digest].seconds or call.options.est_seconds or code.seconds
 
     def again(self, unit: Unit, positions: Sequence[int]) -> tuple[Unit, control.Job]:
         """A workunit for those of another's tasks that lost their worker."""
         return self._unit(unit.batch.pick(positions), unit.code, lost=unit.lost + 1)
 
-    def _unit(self, batch: Batch, code: Code, *, lost: int = 0) -> tuple[Unit, control.Job]:
+    def confirmation(self, unit: Unit, positions: Sequence[int]) -> tuple[Unit, control.Job]:
+        """A workunit for those of another's tasks of which one host alone says that they raised an exception."""
+        return self._unit(unit.batch.pick(positions), unit.code, lost=unit.lost, quorum=2)
+
+    def _unit(self, batch: Batch, code: Code, *, lost: int = 0, quorum: int = 0) -> tuple[Unit, control.Job]:
         attempt = lost + 1
         content: object = next(self._serials)
         if self._run is not None and batch.keys is not None:
             # The name follows from the tasks, and from how often they were placed before: creating it twice is once.
             content = codec.digest(tuple(batch.keys))[:24]
             attempt = 1 + max((placed.attempt for placed in self._run.placements(batch.keys).values()), default=0)
-        unit = Unit(name_for(f"{APP}_{self._name}", content, attempt, self._rule(batch.call)), batch, code, lost)
+        unit = Unit(
+            name_for(f"{APP}_{self._name}", content, attempt, self._rule(batch.call)), batch, code, lost, quorum=quorum
+        )
         if self._run is not None and batch.keys is not None:
             self._run.place(unit.name, batch.keys, attempt)
         return unit, self._job(unit)
@@ -128,7 +144,7 @@ class Packer:
         files = named(options)
         items = tuple(self._item(batch, i) for i in range(len(batch)))
         job = envelope.Job(items, tuple(files), tuple(options.outputs), options.time_limit or 0.0, self.tell_every)
-        seconds = options.est_seconds or unit.code.seconds or UNKNOWN_SECONDS
+        seconds = self.seconds(batch.call, unit.code) or UNKNOWN_SECONDS
         left = options.attempts - unit.lost
         work = REFERENCE_FLOPS * max(seconds, 0.1) * len(items)
         return control.Job(
@@ -139,12 +155,13 @@ class Packer:
                 TASKS: envelope.pack_job(job),
             },
             outputs={OUTCOMES: MAX_OUTPUT},
-            min_quorum=options.quorum,
-            target_nresults=options.quorum,
+            app=ADAPTIVE_APP if options.quorum == ADAPTIVE else "",
+            min_quorum=unit.quorum,
+            target_nresults=unit.quorum,
             max_error_results=left - 1,
             # At most once means no second copy, whatever becomes of the first.
-            max_total_results=options.quorum + (0 if options.attempts == 1 else left - 1 + SPARE_RESULTS),
-            max_success_results=options.quorum + SPARE_RESULTS,
+            max_total_results=unit.quorum + (0 if options.attempts == 1 else left - 1 + SPARE_RESULTS),
+            max_success_results=unit.quorum + SPARE_RESULTS,
             delay_bound=math.ceil(options.deadline or DEADLINE),
             rsc_fpops_est=work,
             rsc_fpops_bound=max(work * 1000, LEAST_BOUND),  # of running time: a misjudged task is still allowed to end

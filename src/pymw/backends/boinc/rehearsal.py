@@ -26,8 +26,8 @@ PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal lo
 
 def rehearse(
     program: bytes, code: Mapping[str, bytes], files: Mapping[str, Path], job: envelope.Job, *, name: str
-) -> float | None:
-    """Seconds that the call in `job` took, or None where it was cut short; `files` are its data files.
+) -> float:
+    """Seconds that the call in `job` took, or had taken when it was cut short; `files` are its data files.
 
     Raises UnshippableError where the code does not load, or the result cannot be sent.
     """
@@ -55,7 +55,7 @@ def rehearse(
         try:
             _, stderr = child.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            return None
+            return PATIENCE
         finally:
             _end(child)
         took = time.perf_counter() - started

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from boincserver import control
 from boincserver.states import Outcome, ServerState, ValidateState
 
-__all__ = ["ending_in_words", "state_in_words"]
+__all__ = ["ending_in_words", "in_words", "state_in_words"]
 
 
 def ending_in_words(outcome: Outcome, exit_status: int) -> str:
