@@ -29,6 +29,8 @@ examples:
   pymw show pi-2026                                 the tasks of one
   pymw cancel pi-2026                               end what is under way; what is done stays
   pymw export pi-2026                               their results, one JSON object a line
+  pymw volunteer https://host/project --key-file key
+                                                    lend this machine to a project
   pymw doctor                                       is everything in place here?
 """
 
@@ -105,6 +107,14 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--target", action="append", default=[], help="a kind of machine; else all that are built here")
     worker.add_argument("--json", action="store_true", help="as JSON")
     worker.set_defaults(command=_install_worker)
+
+    volunteer = commands.add_parser("volunteer", help="lend this machine to a BOINC project")
+    volunteer.add_argument("url", metavar="URL", help="the project's address")
+    volunteer.add_argument("--key-file", type=Path, metavar="FILE", help="a file with an account's key, yours alone")
+    volunteer.add_argument("--email", default="", metavar="ADDRESS", help="make an account for this address instead")
+    volunteer.add_argument("--cores", type=int, metavar="N", help="use so many; else all")
+    volunteer.add_argument("--folder", type=Path, metavar="DIR", help="where the client keeps its files")
+    volunteer.set_defaults(command=_volunteer)
 
     doctor = commands.add_parser("doctor", help="check that tasks can run here")
     doctor.add_argument("--json", action="store_true", help="as JSON")
@@ -223,6 +233,12 @@ def _install_worker(given: argparse.Namespace) -> int:
     from pymw.backends.boinc.command import install_worker
 
     return install_worker(Path(given.directory).expanduser(), given.target, as_json=given.json)
+
+
+def _volunteer(given: argparse.Namespace) -> int:
+    from pymw.lending import lend
+
+    return lend(given.url, key_file=given.key_file, email=given.email, folder=given.folder, cores=given.cores)
 
 
 def _doctor(given: argparse.Namespace) -> int:
