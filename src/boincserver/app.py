@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.applications import Starlette
@@ -14,6 +14,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from boincserver import accounts, urls
+from boincserver.body import TooLargeError, chunks, read
 from boincserver.errors import AccountError
 from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
@@ -27,8 +28,6 @@ log = logging.getLogger(__name__)
 
 _MAX_REQUEST: Final = 16 << 20
 """Bytes of a scheduler request; a client with thousands of jobs to report stays far below."""
-_STALL: Final = 60.0
-"""Seconds without a byte after which a request is given up."""
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -154,10 +153,10 @@ class _Web:
 
     async def scheduler(self, request: Request) -> Response:
         try:
-            body = await _read(request.receive, _MAX_REQUEST)
+            body = await read(request.receive, _MAX_REQUEST, self.config.patience)
         except (TimeoutError, ClientDisconnect):
             return PlainTextResponse("the request did not arrive", status_code=408)
-        except _TooLargeError:
+        except TooLargeError:
             return PlainTextResponse("the request is too large", status_code=413)
         parsed = parse_request(body)
         if not parsed.complete:
@@ -190,7 +189,7 @@ class _Web:
 
     async def upload(self, request: Request) -> Response:
         try:
-            reply = await self.service.uploads.handle(_chunks(request.receive))
+            reply = await self.service.uploads.handle(chunks(request.receive, self.config.patience))
         except (TimeoutError, ClientDisconnect):
             reply = upload.format_reply(upload.TRANSIENT, "the connection was lost")
         return Response(reply, media_type=_TEXT)
@@ -203,31 +202,3 @@ class _Web:
             return PlainTextResponse("no such file", status_code=404)
         headers = {"cache-control": "public, max-age=31536000, immutable"}
         return FileResponse(path, media_type="application/octet-stream", headers=headers)
-
-
-class _TooLargeError(Exception):
-    """A body is longer than it may be."""
-
-
-async def _chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """A body as it comes; TimeoutError when nothing comes for too long."""
-    more = True
-    while more:
-        async with asyncio.timeout(_STALL):
-            message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        more = message.get("more_body", False)
-        if chunk := message.get("body", b""):
-            yield chunk
-
-
-async def _read(receive: Receive, limit: int) -> bytes:
-    parts: list[bytes] = []
-    size = 0
-    async for chunk in _chunks(receive):
-        size += len(chunk)
-        if size > limit:
-            raise _TooLargeError
-        parts.append(chunk)
-    return b"".join(parts)

@@ -58,6 +58,9 @@ class Config:
     database: str = _setting("", "SQLAlchemy URL; empty: database.sqlite3 in this folder")
     processes: int = _setting(1, "how many processes serve the project; more than one needs MariaDB or MySQL")
     proxies: int = _setting(0, "how many trusted proxies stand in front and add X-Forwarded-For")
+    patience: int = _setting(
+        60, "seconds for which a client may keep the server waiting for the next byte of a request"
+    )
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     credit: CreditConfig = field(default_factory=CreditConfig)

@@ -118,7 +118,8 @@ def report(job: Job, name: str, report: Report, now: int) -> Job:
     if result is None or not may_be_reported(result):
         return job
     success = report.client_state == ClientState.UPLOADED and report.exit_status == 0
-    elapsed = min(report.elapsed_time, max(0, now - result.sent_time)) if result.sent_time else report.elapsed_time
+    # Nobody computed for longer than he had the job, in the whole seconds of the tables.
+    elapsed = min(report.elapsed_time, max(0, now - result.sent_time) + 1) if result.sent_time else report.elapsed_time
     back = replace(
         result,
         server_state=ServerState.OVER,

@@ -271,7 +271,7 @@ class _Exchange:
     def _send_again(self, name: str, workunitid: int, sent: int) -> None:
         job = jobs.load(self.db, workunitid)
         result = job.result(name) if job else None
-        if job is None or result is None or sent >= self.now - 1:
+        if job is None or result is None or 0 <= self.now - sent <= 1:
             return  # sent a moment ago, perhaps by a request that overtook this one
         version = self.versions.get(job.workunit.appid)
         if lifecycle.is_over(job.workunit) or version is None:

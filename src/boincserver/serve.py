@@ -10,11 +10,13 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import uvicorn
 
 from boincserver import processes, unix_socket
 from boincserver.app import make_app
+from boincserver.body import patient_protocol
 from boincserver.control_app import make_control_app
 from boincserver.errors import ConfigError, PortInUse
 from boincserver.project import Project
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 _GRACE = 10
 """Seconds that requests under way have to end when the server stops."""
+_MOST_FILES = 20_000
+"""Files and connections that are open at a time, where the system allows so many."""
 
 
 class _Server(uvicorn.Server):
@@ -101,7 +105,8 @@ async def _run(
     service = Service(project, shard=shard)
     try:
         await service.start()
-        servers = [(_Server(_config(make_app(service))), public)]
+        protocol = patient_protocol(project.config.patience, _most_connections())
+        servers = [(_Server(_config(make_app(service), protocol)), public)]
         if control is not None:
             servers.append((_Server(_config(make_control_app(service))), control))
         stop = asyncio.Event()
@@ -129,13 +134,25 @@ async def _run(
         await service.close()
 
 
-def _config(app: object) -> uvicorn.Config:
+def _most_connections() -> int:
+    """How many clients can be connected and files and the database still be opened."""
+    if sys.platform == "win32":
+        return 1000
+    import resource
+
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = min(hard, _MOST_FILES) if hard != resource.RLIM_INFINITY else _MOST_FILES
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most // 2
+
+
+def _config(app: object, protocol: type[Any] | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         log_config=None,
         access_log=False,
         lifespan="off",
-        http="httptools",
+        http=protocol or "httptools",
         server_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=_GRACE,

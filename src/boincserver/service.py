@@ -13,6 +13,7 @@ from sqlalchemy import bindparam, select
 
 from boincserver import jobs
 from boincserver.catalog import Catalog
+from boincserver.clock import JumpWatch, recall_from_future
 from boincserver.feeder import Entry, Feeder
 from boincserver.file_deleter import FileDeleter
 from boincserver.files import FileStore
@@ -111,6 +112,7 @@ class Service:
         self.stopping = asyncio.Event()
         self._alarm = asyncio.Event()
         self._next_due = float(NEVER)
+        self._jumps = JumpWatch(clock)
         self._task: asyncio.Task[None] | None = None
         self.writer = Writer(self.database)
         self._follow_up = FollowUp(
@@ -137,8 +139,14 @@ class Service:
     def _resume(self, tx: Transaction) -> None:
         self.catalog.load(tx.db)
         self.feeder.refill(tx.db)
-        self.submitter.renew_all(tx, int(self.clock()))
+        self._set_right(tx, int(self.clock()))
         self._take_up(tx)
+
+    def _set_right(self, tx: Transaction, now: int) -> None:
+        """Nobody could renew a lease while the server was away or the computer slept; the clock may be another."""
+        self.submitter.renew_all(tx, now)
+        if sent := recall_from_future(tx.db, now, self.shard):
+            log.warning("%d copies were sent when the clock was ahead; they count as sent now", sent)
 
     def _take_up(self, tx: Transaction) -> None:
         """What the tables say is to be done by this process."""
@@ -321,14 +329,19 @@ class Service:
             try:
                 # Without the lock another process may be looking after this shard.
                 if await asyncio.to_thread(self._lock.held):
+                    # One time for all that follows: a jump after it is seen before anything is concluded from it.
+                    now, jump = self._jumps.look()
+                    if jump:
+                        log.warning("the clock jumped by %.0f seconds", jump)
+                        await self.writer.run(lambda tx, now=now: self._set_right(tx, int(now)))  # type: ignore[misc]
                     if self.shard.count > 1:
                         await self.writer.run(self._take_up)
                         self.feeder.look_again()
-                    more = await self.writer.run(self._transition_due)
-                    await self._end_leases()
-                    if self.clock() - last_sweep > _SWEEP:
-                        last_sweep = self.clock()
-                        await self._clean_up()
+                    more = await self.writer.run(lambda tx, now=now: self._transition_due(tx, int(now)))  # type: ignore[misc]
+                    await self._end_leases(int(now))
+                    if abs(now - last_sweep) > _SWEEP:
+                        last_sweep = now
+                        await self._clean_up(int(now))
             except Exception:
                 log.exception("looking after deadlines failed; it is tried again")
                 await asyncio.sleep(_PAUSE)
@@ -339,8 +352,7 @@ class Service:
             except TimeoutError:
                 pass
 
-    def _transition_due(self, tx: Transaction) -> bool:
-        now = int(self.clock())
+    def _transition_due(self, tx: Transaction, now: int) -> bool:
         numbers = [row[0] for row in tx.db.all(_DUE, now=now, most=_SLICE, **self.shard.parameters)]
         for number in numbers:
             job = jobs.load(tx.db, number)
@@ -352,20 +364,19 @@ class Service:
         )
         return len(numbers) == _SLICE
 
-    async def _clean_up(self) -> None:
+    async def _clean_up(self, now: int) -> None:
         """Remove files that nobody uses and rows of what is over for long, in slices."""
         if self.shard.number == 0:
-            await self.writer.run(lambda tx: self._deleter.sweep(tx, int(self.clock())))
+            await self.writer.run(lambda tx: self._deleter.sweep(tx, now))
         days = self.project.config.jobs.purge_after_days
-        before = int(self.clock()) - 86400 * days
+        before = now - 86400 * days
         last = 0
         while days:
             last = await self.writer.run(lambda tx, after=last: purge(tx, before, after, self.shard))  # type: ignore[misc]
             if not last:
                 break
 
-    async def _end_leases(self) -> None:
-        now = int(self.clock())
+    async def _end_leases(self, now: int) -> None:
         for batch in filter(self.shard.owns, self.submitter.expired(self.database.reader(), now)):
             log.warning("nobody has asked for batch %d for too long: its jobs are cancelled", batch)
             await self.cancel_batch(batch, abandon=True)
