@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -23,36 +22,30 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def lacking(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
-    """lacking("not installed: boinc"): the test is skipped with that reason, or fails where nothing may be missing."""
-    strict = request.config.getoption("--strict-parts")
-
-    def end(reason: str) -> NoReturn:
-        if strict:
-            pytest.fail(reason)
-        pytest.skip(reason)
-
-    return end
-
-
-@pytest.fixture(scope="session")
-def interpreter(lacking: Callable[[str], NoReturn]) -> Path:
+def interpreter(request: pytest.FixtureRequest) -> Path:
     """The interpreter for this kind of machine as `make runtime` built it."""
     from pyboinc.package import cache, recipe, runtimes
 
     found = runtimes.find(recipe.X86_64.short, cache.default())
     if found is None or sys.platform != "linux" or os.uname().machine != "x86_64":
-        lacking("the interpreter of this recipe is not built: make runtime (some minutes, once)")
+        reason = "the interpreter of this recipe is not built: make runtime (some minutes, once)"
+        if request.config.getoption("--strict-parts"):
+            pytest.fail(reason)
+        pytest.skip(reason)
     return found.files[0].path
 
 
 @pytest.fixture(scope="session")
-def need(lacking: Callable[[str], NoReturn]) -> Callable[..., None]:
+def need(request: pytest.FixtureRequest) -> Callable[..., None]:
     """need("boinc", "faketime"): these programs are here, or the test is skipped with that reason."""
 
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
-        if missing:
-            lacking(f"not installed: {', '.join(missing)}")
+        if not missing:
+            return
+        reason = f"not installed: {', '.join(missing)}"
+        if request.config.getoption("--strict-parts"):
+            pytest.fail(reason)
+        pytest.skip(reason)
 
     return check

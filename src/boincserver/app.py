@@ -21,6 +21,8 @@ from boincserver.protocol import upload
 from boincserver.protocol.reply import Message, SchedulerReply, format_reply
 from boincserver.protocol.request import SchedulerRequest, is_name, parse_request
 from boincserver.service import Service
+from boincserver.submission.counts import job_counts
+from boincserver.submission.web import submission_routes
 
 __all__ = ["make_app"]
 
@@ -44,6 +46,10 @@ def make_app(service: Service) -> ASGIApp:
         Route("/scheduler", _wrong_method),
         Route("/file_upload_handler", _wrong_method),
         Route("/download/{folder}/{name}", web.download),
+        Route("/server_status.php", web.server_status),
+        *submission_routes(
+            service, web.address, lambda request: chunks(request.receive, service.project.config.patience)
+        ),
     ]
     rest = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
     return _Front(rest, {f"{prefix}/scheduler": web.scheduler, f"{prefix}/file_upload_handler": web.upload})
@@ -162,7 +168,7 @@ class _Web:
         if not parsed.complete:
             return Response(format_reply(self._incomplete()), media_type=_XML)
         await self._read_unknown_outputs(parsed)
-        address = self._address(request)
+        address = self.address(request)
         now = self.service.clock()
         reply = await self.service.writer.run(lambda tx: self.service.scheduler.handle(tx, parsed, address, now))
         return Response(format_reply(reply), media_type=_XML)
@@ -179,13 +185,18 @@ class _Web:
                 if not uploads.knows(file.name) and uploads.is_ours(file.name):
                     await asyncio.to_thread(uploads.arrived, file.name)
 
-    def _address(self, request: Request) -> str:
+    def address(self, request: Request) -> str:
         """The client's address; behind trusted proxies the one that the outermost of them saw."""
         if self.config.proxies:
             seen = [part.strip() for part in request.headers.get("x-forwarded-for", "").split(",") if part.strip()]
             if len(seen) >= self.config.proxies:
                 return seen[-self.config.proxies][:254]
         return request.client.host if request.client else ""
+
+    async def server_status(self, request: Request) -> Response:
+        if request.query_params.get("counts") != "1":
+            return PlainTextResponse("ask with ?counts=1", status_code=404)
+        return Response(await asyncio.to_thread(job_counts, self.service.database), media_type=_XML)
 
     async def upload(self, request: Request) -> Response:
         try:

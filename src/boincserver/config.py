@@ -10,7 +10,7 @@ from typing import Any
 
 from boincserver.errors import ConfigError
 
-__all__ = ["AccountsConfig", "Config", "CreditConfig", "JobsConfig", "load", "render"]
+__all__ = ["AccountsConfig", "Config", "CreditConfig", "JobsConfig", "SubmissionConfig", "load", "render"]
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -49,6 +49,15 @@ class CreditConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class SubmissionConfig:
+    """[submission]"""
+
+    max_jobs: int = _setting(20_000, "most jobs that one call of a remote submitter may bring")
+    max_request_bytes: int = _setting(64 << 20, "longest request of a remote submitter, its files not counted")
+    max_file_bytes: int = _setting(10 << 30, "largest file that a remote submitter may upload")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -64,9 +73,15 @@ class Config:
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     credit: CreditConfig = field(default_factory=CreditConfig)
+    submission: SubmissionConfig = field(default_factory=SubmissionConfig)
 
 
-_TABLES: dict[str, type[Any]] = {"accounts": AccountsConfig, "jobs": JobsConfig, "credit": CreditConfig}
+_TABLES: dict[str, type[Any]] = {
+    "accounts": AccountsConfig,
+    "jobs": JobsConfig,
+    "credit": CreditConfig,
+    "submission": SubmissionConfig,
+}
 
 
 def load(path: Path) -> Config:

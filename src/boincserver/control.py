@@ -129,6 +129,18 @@ class Control:
         count: int = self._call("deprecate", app=app, version_num=version_num)
         return count
 
+    def grant(self, email: str, app: str, *, max_jobs: int | None = None) -> None:
+        """Let an account submit jobs of this application over the network, or of `all`."""
+        self._call("grant", email=email, app=app, max_jobs=max_jobs)
+
+    def revoke(self, email: str, app: str = "all") -> None:
+        """Take that right back."""
+        self._call("revoke", email=email, app=app)
+
+    def rights(self) -> list[Mapping[str, Any]]:
+        """Every account that may submit over the network, and what."""
+        return list(self._call("rights"))
+
     def batches(self) -> list[Mapping[str, Any]]:
         """Every batch and how far it is."""
         return list(self._call("batches"))

@@ -37,6 +37,7 @@ from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
 from boincserver.states import Outcome, ServerState
+from boincserver.submission.control_calls import RightsCalls
 from boincserver.submit import StoredAppFile, check_job
 
 __all__ = ["make_control_app", "server_version"]
@@ -194,7 +195,7 @@ def _failure(error: Exception, status: int) -> Response:
     return Response(json.dumps(document), status_code=status, media_type="application/json")
 
 
-class _Control:
+class _Control(RightsCalls):
     """The calls; their parameters are those of `control.Control`."""
 
     def __init__(self, service: Service) -> None:

@@ -13,6 +13,7 @@ BoincServerError
 ├── UnknownApp, UnknownBatch, UnknownValidator, UnknownAssimilator
 ├── AccountError        an account cannot be made or found (with the protocol's error number)
 ├── Conflict            another process changed a row in the meantime
+├── SubmissionRefused   a remote submitter asks for what cannot be, or may not
 ├── InvalidResult       raised by a validator: this output cannot be right
 └── SchemaError         the database is of another time or kind
 """
@@ -33,6 +34,7 @@ __all__ = [
     "SchemaError",
     "ServerNotRunning",
     "SigningKeyMissing",
+    "SubmissionRefused",
     "UnknownApp",
     "UnknownAssimilator",
     "UnknownBatch",
@@ -103,6 +105,10 @@ class UnknownValidator(BoincServerError):
 
 class InvalidResult(BoincServerError):
     """Raised by a validator's `load`: this output cannot be right, whatever the others say."""
+
+
+class SubmissionRefused(BoincServerError):
+    """A remote submitter asks for what cannot be, or what its account may not do."""
 
 
 class SchemaError(BoincServerError):

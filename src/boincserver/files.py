@@ -99,10 +99,20 @@ class Incoming:
         self._md5.update(data)
         self._size += len(data)
 
-    def finish(self) -> Stored:
-        """Name the file by its content, bring it to disk and keep it."""
+    @property
+    def md5(self) -> str:
+        """The digest of what came so far."""
+        return self._md5.hexdigest()
+
+    @property
+    def size(self) -> int:
+        """How many bytes came so far."""
+        return self._size
+
+    def finish(self, name: str = "") -> Stored:
+        """Bring the file to disk and keep it, by default under the name of its content; a file that is there stays."""
         self._file.flush()
-        stored = Stored(name_of(self._sha256.hexdigest(), self._suffix), self._size, self._md5.hexdigest())
+        stored = Stored(name or name_of(self._sha256.hexdigest(), self._suffix), self._size, self._md5.hexdigest())
         path = Path(self._store.place(stored.name))
         if not path.exists():
             os.fchmod(self._file.fileno(), 0o644)

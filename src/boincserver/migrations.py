@@ -22,7 +22,12 @@ def _create(connection: Connection) -> None:
     connection.execute(schema.boincserver_meta.insert().values(name="schema_version", value="0"))
 
 
-MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create,)
+def _submission_rights(connection: Connection) -> None:
+    # The tables are there where `_create` drew the schema of today.
+    schema.metadata.create_all(connection, tables=[schema.user_submit, schema.user_submit_app])
+
+
+MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create, _submission_rights)
 LATEST: Final = len(MIGRATIONS)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from boincserver.states import ErrorMask, Outcome, ServerState, ValidateState
@@ -80,8 +80,8 @@ class Batch:
 class Job:
     """A job to create. An input is its bytes, or the name of a file from `put_file`; an output has its largest size.
 
-    `copy_files`: the program finds real files under the open names, instead of BOINC's link files. `app` is another
-    application than the batch's.
+    `copy_files`: the program finds real files under the open names (all, or these), instead of BOINC's link files.
+    `optional`: outputs that may be missing. `app` is another application than the batch's.
     """
 
     name: str
@@ -99,8 +99,9 @@ class Job:
     rsc_memory_bound: float = 5e8
     rsc_disk_bound: float = 1e9
     priority: int = 0
-    copy_files: bool = False
+    copy_files: bool | Sequence[str] = False
     app: str = ""
+    optional: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

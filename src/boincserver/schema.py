@@ -43,6 +43,8 @@ __all__ = [
     "result",
     "team",
     "user",
+    "user_submit",
+    "user_submit_app",
     "workunit",
 ]
 
@@ -171,6 +173,16 @@ batch = Table(
     _double("credit_canonical"), _double("credit_total"), _name("name"), _int("app_id"), _int("project_state"),
     _name("description"), _double("expire_time"),
     UniqueConstraint("name", name="batch_name"),
+)  # fmt: skip
+
+user_submit = Table(
+    "user_submit", metadata, Column("user_id", Integer, primary_key=True, autoincrement=False), _double("quota"),
+    _double("logical_start_time"), _small("submit_all"), _small("manage_all"), _int("max_jobs_in_progress"),
+)  # fmt: skip
+
+user_submit_app = Table(
+    "user_submit_app", metadata, Column("user_id", Integer, primary_key=True, autoincrement=False),
+    Column("app_id", Integer, primary_key=True, autoincrement=False), _small("manage"),
 )  # fmt: skip
 
 host_app_version = Table(

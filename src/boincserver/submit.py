@@ -329,17 +329,18 @@ class Submitter:
         if not new:
             return 0
         workunits, results, uses, entries = [], [], [], []
-        templates: dict[tuple[tuple[tuple[str, int], ...], bool], str] = {}
+        templates: dict[object, str] = {}
         known: dict[str, Stored] = {}
         texts: dict[object, str] = {}
         used: list[set[str]] = []
         for job in new:
-            shape = (tuple(job.outputs.items()), job.copy_files)
+            copied = job.copy_files if isinstance(job.copy_files, bool) else tuple(job.copy_files)
+            shape = (tuple(job.outputs.items()), copied, tuple(job.optional))
             if shape not in templates:
                 templates[shape] = self._template(job)
             inputs = self._inputs(tx, job, known, now)
             # Jobs of a batch often differ in nothing but their names.
-            like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, job.copy_files)
+            like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, copied)
             if like not in texts:
                 texts = {like: self._document(job, inputs)}
             workunits.append(_workunit_row(job, apps[job.app], batch, templates[shape], texts[like], now))
@@ -368,12 +369,15 @@ class Submitter:
     def _document(self, job: Job, inputs: Sequence[tuple[str, Stored]]) -> str:
         return documents.workunit_document(
             [FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes) for _, stored in inputs],
-            [FileRef(stored.name, open_name, copy=job.copy_files) for open_name, stored in inputs],
+            [FileRef(stored.name, open_name, copy=_is_copied(job, open_name)) for open_name, stored in inputs],
             job.command_line,
         )
 
     def _template(self, job: Job) -> str:
-        specs = [OutputSpec(open_name, size, copy=job.copy_files) for open_name, size in job.outputs.items()]
+        specs = [
+            OutputSpec(open_name, size, _is_copied(job, open_name), open_name in job.optional)
+            for open_name, size in job.outputs.items()
+        ]
         return self.pipeline.outputs.add(documents.output_template(specs))
 
     def _inputs(self, tx: Transaction, job: Job, known: dict[str, Stored], now: int) -> list[tuple[str, Stored]]:
@@ -445,6 +449,10 @@ def check_job(job: Job) -> None:
         raise BoincServerError(f"job {job.name}: max_success_results is below min_quorum, so it could never succeed")
     if job.delay_bound < 60 or job.delay_bound > 10 * 365 * 86400:
         raise BoincServerError(f"job {job.name}: delay_bound must be between a minute and ten years")
+
+
+def _is_copied(job: Job, open_name: str) -> bool:
+    return job.copy_files if isinstance(job.copy_files, bool) else open_name in job.copy_files
 
 
 def _is_open_name(name: str) -> bool:

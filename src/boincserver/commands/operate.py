@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from boincserver.commands import rights
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import ServerNotRunning
 
@@ -37,6 +38,8 @@ def add(commands: Any) -> None:
     password = command(user, "password", _user_password, "set an account's password")
     password.add_argument("--email", required=True, help="the account's e-mail address")
     password.add_argument("--password", required=True, help="the new password")
+
+    rights.add(user)
 
     host = group(commands, "host", "volunteers' computers")
     command(host, "list", _host_list, "computers and what each did")

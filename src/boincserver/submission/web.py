@@ -1,0 +1,161 @@
+"""The network side of remote job submission: forms in, XML and files out, with limits on what strangers may cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Final
+
+from starlette.background import BackgroundTask
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from boincserver.errors import BoincServerError, SubmissionRefused
+from boincserver.protocol.submission import error_reply, parse_request, reply
+from boincserver.service import Service
+from boincserver.submission.calls import SubmissionCalls
+from boincserver.submission.files import FileCalls
+from boincserver.submission.form import Form, FormField, read_form
+from boincserver.submission.outputs import Outputs
+from boincserver.submission.throttle import Throttle
+
+__all__ = ["submission_routes"]
+
+log = logging.getLogger(__name__)
+
+_AT_ONCE: Final = 4
+"""Calls that are read and answered at the same time; the others wait, so that large ones do not fill the memory."""
+_BUSY: Final = 30.0
+_CHUNK: Final = 1 << 18
+_XML: Final = "text/xml; charset=utf-8"
+
+Chunks = Callable[[Request], AsyncIterator[bytes]]
+Address = Callable[[Request], str]
+
+
+def submission_routes(service: Service, address: Address, chunks: Chunks) -> list[Route]:
+    """The pages of remote submission; `chunks` reads a body, `address` tells where a request came from."""
+    web = _Web(service, address, chunks)
+    return [
+        Route("/submit_rpc_handler.php", web.submit, methods=["POST"]),
+        Route("/job_file.php", web.job_file, methods=["POST"]),
+        Route("/get_output.php", web.get_output),
+        Route("/get_output2.php", web.get_output2),
+    ]
+
+
+class _Web:
+    """The handlers."""
+
+    def __init__(self, service: Service, address: Address, chunks: Chunks) -> None:
+        self._service = service
+        self._address = address
+        self._chunks = chunks
+        self._calls = SubmissionCalls(service)
+        self._files = FileCalls(service)
+        self._outputs = Outputs(service)
+        self._throttle = Throttle()
+        self._slots = asyncio.Semaphore(_AT_ONCE)
+
+    # --- calls ------------------------------------------------------------------------------------------------------
+
+    async def submit(self, request: Request) -> Response:
+        return await self._answer(request, self._submit)
+
+    async def job_file(self, request: Request) -> Response:
+        return await self._answer(request, self._job_file)
+
+    async def _answer(self, request: Request, handle: Callable[[str, Form], Awaitable[str]]) -> Response:
+        address, now = self._address(request), self._service.clock()
+        if self._throttle.blocked(address, now):
+            return PlainTextResponse("too many calls failed; try again in a minute", 429, {"retry-after": "60"})
+        form = self._form(request)
+        try:
+            async with asyncio.timeout(_BUSY):
+                await self._slots.acquire()
+        except TimeoutError:
+            return PlainTextResponse("the server is busy; try again later", 503, {"retry-after": "30"})
+        try:
+            return Response(await self._handled(form, handle, address, now), media_type=_XML)
+        except (TimeoutError, ClientDisconnect):
+            return PlainTextResponse("the request did not arrive", status_code=408)
+        except OSError as error:  # such as a full disk
+            log.exception("a call of a remote submitter failed")
+            return PlainTextResponse(f"the server has a problem: {error.strerror}; try again later", status_code=503)
+        finally:
+            self._slots.release()
+
+    async def _handled(
+        self, form: Form, handle: Callable[[str, Form], Awaitable[str]], address: str, now: float
+    ) -> str:
+        text = ""
+        try:
+            first = await anext(form, None)
+            if not isinstance(first, FormField) or first.name != "request":
+                raise SubmissionRefused("the form must begin with the field `request`")
+            text = first.value
+            return await handle(text, form)
+        except BoincServerError as error:
+            if "authenticator" in str(error):
+                self._throttle.failed(address, now)
+            return error_reply(_root(text), str(error))
+
+    def _form(self, request: Request) -> Form:
+        most = self._service.project.config.submission.max_request_bytes
+        return read_form(request.headers.get("content-type", ""), self._chunks(request), most)
+
+    async def _submit(self, text: str, _form: Form) -> str:
+        call = await asyncio.to_thread(parse_request, text)
+        return reply(call.tag, await self._calls.find(call.tag)(call))
+
+    async def _job_file(self, text: str, form: Form) -> str:
+        call = await asyncio.to_thread(parse_request, text)
+        if call.tag == "query_files":
+            return reply(call.tag, await self._files.query_files(call))
+        if call.tag == "upload_files":
+            return reply(call.tag, await self._files.upload_files(call, form))
+        raise SubmissionRefused("no such action")
+
+    # --- outputs ----------------------------------------------------------------------------------------------------
+
+    async def get_output(self, request: Request) -> Response:
+        return await self._output(request, self._outputs.find)
+
+    async def get_output2(self, request: Request) -> Response:
+        return await self._output(request, self._outputs.find2)
+
+    async def _output(
+        self, request: Request, find: Callable[[Mapping[str, str]], tuple[str, Path | IO[bytes]]]
+    ) -> Response:
+        address, now = self._address(request), self._service.clock()
+        if self._throttle.blocked(address, now):
+            return PlainTextResponse("too many calls failed; try again in a minute", 429, {"retry-after": "60"})
+        try:
+            name, found = await asyncio.to_thread(find, dict(request.query_params))
+        except SubmissionRefused as error:
+            if "authenticator" in str(error):
+                self._throttle.failed(address, now)
+            return PlainTextResponse(f"ERROR: {error}")
+        if isinstance(found, Path):
+            return FileResponse(found, media_type="application/octet-stream", filename=name)
+        headers = {"content-disposition": f'attachment; filename="{name}"'}
+        return StreamingResponse(
+            _pieces(found), media_type="application/zip", headers=headers, background=BackgroundTask(found.close)
+        )
+
+
+def _root(text: str) -> str | None:
+    """The name of a call, as far as it can be told."""
+    body = text.lstrip()
+    if body.startswith("<?"):
+        body = body.partition("?>")[2].lstrip()
+    return body[1:].partition(">")[0].strip() if body.startswith("<") else None
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    with file:
+        while piece := file.read(_CHUNK):
+            yield piece
