@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,30 +23,36 @@ def pytest_configure() -> None:
 
 
 @pytest.fixture(scope="session")
-def interpreter(request: pytest.FixtureRequest) -> Path:
+def lacking(request: pytest.FixtureRequest) -> Callable[[str], NoReturn]:
+    """lacking("not installed: boinc"): the test is skipped with that reason, or fails where nothing may be missing."""
+    strict = request.config.getoption("--strict-parts")
+
+    def end(reason: str) -> NoReturn:
+        if strict:
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+    return end
+
+
+@pytest.fixture(scope="session")
+def interpreter(lacking: Callable[[str], NoReturn]) -> Path:
     """The interpreter for this kind of machine as `make runtime` built it."""
     from pyboinc.package import cache, recipe, runtimes
 
     found = runtimes.find(recipe.X86_64.short, cache.default())
     if found is None or sys.platform != "linux" or os.uname().machine != "x86_64":
-        reason = "the interpreter of this recipe is not built: make runtime (some minutes, once)"
-        if request.config.getoption("--strict-parts"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        lacking("the interpreter of this recipe is not built: make runtime (some minutes, once)")
     return found.files[0].path
 
 
 @pytest.fixture(scope="session")
-def need(request: pytest.FixtureRequest) -> Callable[..., None]:
+def need(lacking: Callable[[str], NoReturn]) -> Callable[..., None]:
     """need("boinc", "faketime"): these programs are here, or the test is skipped with that reason."""
 
     def check(*programs: str) -> None:
         missing = [program for program in programs if shutil.which(program) is None]
-        if not missing:
-            return
-        reason = f"not installed: {', '.join(missing)}"
-        if request.config.getoption("--strict-parts"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+        if missing:
+            lacking(f"not installed: {', '.join(missing)}")
 
     return check

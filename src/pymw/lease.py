@@ -75,12 +75,18 @@ class Door:
         with self._socket:
             while True:
                 visit, _ = self._socket.accept()
-                with visit, contextlib.suppress(OSError):
+                with contextlib.suppress(OSError):
                     visit.settimeout(PATIENCE)
                     asked, _, word = visit.makefile("rb").readline(100).strip().partition(b" ")
                     if hmac.compare_digest(word, self._word.encode()):
-                        visit.sendall(b"%d\n" % (self._cancel() if asked == CANCEL else 0))
+                        # No daemon: what is cancelled may end this process, which stays until who asked is told.
+                        threading.Thread(target=self._answer, args=(visit, asked), daemon=False).start()
                         return
+                visit.close()
+
+    def _answer(self, visit: socket.socket, asked: bytes) -> None:
+        with visit, contextlib.suppress(OSError):
+            visit.sendall(b"%d\n" % (self._cancel() if asked == CANCEL else 0))
 
 
 def _say(port: int, what: bytes, word: str) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import ChainMap
 from collections.abc import Callable
+from pickle import PickleBuffer
 from types import CodeType
 from typing import Any, ClassVar
 
@@ -29,8 +30,8 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     dispatch_table: ClassVar[Any] = ChainMap({CodeType: _code_reduced}, cloudpickle.Pickler.dispatch_table)
 
 
-def dumps(value: Any) -> bytes:
-    """Pickled with protocol 5."""
+def dumps(value: Any, buffer_callback: Callable[[PickleBuffer], object] | None = None) -> bytes:
+    """Pickled with protocol 5, without the buffers for which the callback returns a false value."""
     file = io.BytesIO()
-    ByValue(file, protocol=5).dump(value)
+    ByValue(file, protocol=5, buffer_callback=buffer_callback).dump(value)
     return file.getvalue()

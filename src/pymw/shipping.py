@@ -39,7 +39,7 @@ _numbers = itertools.count(1)
 class Shipment:
     """A function as bytes, under a number by which a worker that has it is told to use it again."""
 
-    data: bytes
+    data: Any  # bytes, or what the backend made of a function in which something large is captured
     number: int = field(default_factory=lambda: next(_numbers))
     items: int = 0  # how many items of it were measured, and
     pace: float = 0.0  # how many seconds one of them takes, lately
@@ -54,12 +54,21 @@ class Shipment:
             self.items += items
 
 
-def pack(value: Any, root: str = "") -> bytes:
-    """Pickled; UnshippableError says which part cannot be sent."""
+def pack(value: Any, root: str = "", apart: Callable[[pickle.PickleBuffer], object] | None = None) -> bytes:
+    """Pickled, with the buffers in one piece left to `apart`; UnshippableError says which part cannot be sent."""
     from pymw.pickling import dumps
 
+    def stays_in(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            buffer.raw().release()
+        except BufferError:
+            return True
+        assert apart is not None
+        apart(buffer)
+        return False
+
     try:
-        return dumps(value)
+        return dumps(value, stays_in if apart is not None else None)
     except Exception as error:
         raise UnshippableError(culprit(value, root) or f"{root or value!r} cannot be sent: {error}") from error
 
@@ -74,11 +83,14 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         raise
 
 
-def ship(function: Callable[..., Any]) -> Shipment:
-    """The function's shipment: the one made before, where nothing that it reaches can have changed since."""
+def ship(function: Callable[..., Any], pickled: Callable[[Any, str], Any] | None = None) -> Shipment:
+    """The function's shipment: the one made before, where nothing that it reaches can have changed since.
+
+    `pickled` makes another kind of data of a function that something mutable goes with.
+    """
     reach = reach_of(function, _importable)
     if reach is None:
-        return Shipment(pack(function, _name(function)))
+        return Shipment((pickled or pack)(function, _name(function)))
     try:
         known = _shipments.get(function)
     except TypeError:  # cannot be hashed or referenced weakly
@@ -86,10 +98,8 @@ def ship(function: Callable[..., Any]) -> Shipment:
     if known is not None and unchanged(known[0], reach):
         return known[1]
     shipment = Shipment(pack(function, _name(function)))
-    try:
+    with contextlib.suppress(TypeError):
         _shipments[function] = (reach, shipment)
-    except TypeError:
-        pass
     return shipment
 
 

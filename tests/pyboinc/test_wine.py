@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -22,22 +23,22 @@ PROGRAM = "import sys; open('out', 'a').write(f'{sys.argv[1:]} {sys.executable}\
 
 
 @pytest.fixture(scope="session")
-def runtime() -> tuple[Path, Path]:
+def runtime(lacking: Callable[[str], NoReturn]) -> tuple[Path, Path]:
     """Launcher and tar, as made once on this machine."""
     if not any((cache.default() / "runtime").glob("*/*.exe")):
-        pytest.skip("the Windows runtime is not built: make runtime TARGET=windows-x86_64")
+        lacking("the Windows runtime is not built: make runtime TARGET=windows-x86_64")
     try:
         return windows.build(cache.default())
     except toolchain.NoCompilerError as error:
-        pytest.skip(str(error))
+        lacking(str(error))
 
 
 @pytest.fixture(scope="session")
-def wine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wine]:
+def wine(tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str], NoReturn]) -> Iterator[Wine]:
     """wine(program, arguments..., cwd=...): a Windows program's end."""
     program = next((path for path in ("/usr/lib/wine/wine64", "/usr/bin/wine64") if Path(path).exists()), None)
     if program is None:
-        pytest.skip("not installed: wine64")
+        lacking("not installed: wine64")
     prefix = tmp_path_factory.mktemp("wine")
     environment = {**os.environ, "WINEPREFIX": str(prefix), "WINEDEBUG": "-all", "DISPLAY": ""}
 

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import pickle
+import shutil
 import signal
 import sys
 import threading
@@ -21,33 +22,36 @@ from typing import Any
 
 from pymw import worker
 from pymw.backends.local import wire
-from pymw.backends.local.area import Area
-from pymw.backends.local.live import MARK, READ, LivePage, first_mark
+from pymw.backends.local.live import MARK, LivePage, first_mark
+from pymw.backends.local.memory import Place, Window
+from pymw.backends.local.outbox import Outbox
 from pymw.outcome import Ending, ExceptionData, Outcome
 
 FLUSH_EVERY = 0.1  # seconds: how much a death can cost of finished work
 TELL_EVERY = 0.05  # seconds between two progress messages of a task
 CHECKPOINT_EVERY = 10.0
-READ_WITHIN = 0.2  # seconds that large results wait for the pool to have read the last; then they go by the socket
 KEEP_OUTPUT = 1 << 16  # characters of captured output per task
 
 
-def main(connection: Connection, page: LivePage, areas: Sequence[int], lifeline: int) -> None:
+def main(connection: Connection, page: LivePage, store: int, outbox: int, lifeline: int) -> None:
     """Serve the pool until it says goodbye or vanishes."""
     sys.modules["__main__"] = types.ModuleType("__main__")
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the master's to answer
+    child = Child(connection, page, Window(store), Outbox(outbox, page))
     if lifeline >= 0:
-        threading.Thread(target=_die_with_master, args=(lifeline,), daemon=True).start()
+        threading.Thread(target=_die_with_master, args=(lifeline, child), daemon=True).start()
     try:
-        Child(connection, page, areas).serve()
+        child.serve()
     except (EOFError, ConnectionError):
         pass  # the pool closed the connection: an ordinary end
 
 
-def _die_with_master(lifeline: int) -> None:
-    """The master never writes here: the read ends when the master has, however it did. No orphans."""
+def _die_with_master(lifeline: int, child: Child) -> None:
+    """The master never writes here: the read ends when the master has, however it did. No orphans, no files."""
     with contextlib.suppress(OSError):
         os.read(lifeline, 1)
+    if child.temporary is not None and child.temporary.exists():
+        shutil.rmtree(child.temporary, ignore_errors=True)
     if sys.platform != "win32":
         os.killpg(0, signal.SIGKILL)  # with the processes that the task started
     os._exit(1)
@@ -56,13 +60,14 @@ def _die_with_master(lifeline: int) -> None:
 class Child:
     """Runs chunks one after the other, item by item."""
 
-    def __init__(self, connection: Connection, page: LivePage, areas: Sequence[int]) -> None:
-        self._inbox = Area(areas[0]) if areas else None
-        self.outbox = Outbox(areas[1], page) if areas else None
+    def __init__(self, connection: Connection, page: LivePage, store: Window, outbox: Outbox) -> None:
+        self.store = store
+        self.outbox = outbox
         self._connection = connection
         self._sending = threading.Lock()
         self.page = page
         self.checkpoints = Path()
+        self.temporary: Path | None = None
         self._words = page.words
         self._mark = 0
         self._functions: dict[int, Callable[..., Any]] = {}
@@ -85,10 +90,11 @@ class Child:
             else:
                 return
 
-    def _hello(self, path: list[str], argv: list[str], initializer: bytes | None, checkpoints: str) -> None:
+    def _hello(self, path: list[str], argv: list[str], initializer: bytes | None, checkpoints: str, last: bool) -> None:
         sys.path[:] = path
         sys.argv[:] = argv
         self.checkpoints = Path(checkpoints)
+        self.temporary = None if last else self.checkpoints
         try:
             if initializer is not None:
                 function, args = wire.loads(initializer)
@@ -104,14 +110,19 @@ class Child:
         with self._sending:
             self._connection.send_bytes(data)
 
-    def _run(self, serial: int, segments: list[tuple[Any, ...]], forget: Sequence[int]) -> None:
+    def _run(self, serial: int, segments: list[tuple[Any, ...]], forget: Sequence[int], free: Sequence[Place]) -> None:
         for number in forget:
             self._functions.pop(number, None)
+        for place in free:
+            self.outbox.free(place)
         try:
             calls = [self._read(*segment) for segment in segments]
         except BaseException as error:
-            data = pickle.dumps(ExceptionData.of(error, _picklable), protocol=5)
-            self.send((wire.UNREADABLE, serial, data))
+            unreadable = pickle.dumps(ExceptionData.of(error, _picklable), protocol=5)
+        else:
+            unreadable = b""
+        if unreadable:
+            self.send((wire.UNREADABLE, serial, unreadable, self.store.lent()))
             return
         self._words[MARK] = self._mark = first_mark(serial)
         results = Results(self, serial)
@@ -123,6 +134,7 @@ class Child:
         seconds = time.perf_counter() - clock
         self._ticker.watch(None)
         worker.install(None)
+        calls.clear()  # what is still seen of the arguments then is seen for longer
         results.flush(stopped, seconds)
         task.forget()
 
@@ -179,11 +191,16 @@ class Child:
         results.outcome(position, outcome, stdout.text, stderr.text)
 
     def _read(
-        self, number: int, function: bytes | None, many: bool, data: wire.Packed, origin: tuple[str, Sequence[Any]]
+        self,
+        number: int,
+        function: wire.Packed | None,
+        many: bool,
+        data: wire.Packed,
+        origin: tuple[str, Sequence[Any]],
     ) -> tuple[Callable[..., Any], bool, tuple[Any, ...]]:
         if function is not None:
-            self._functions[number] = wire.loads(function)
-        return self._functions[number], many, wire.read(data, self._inbox)
+            self._functions[number] = wire.read(function, self.store)
+        return self._functions[number], many, wire.read(data, self.store)
 
 
 class Ticker:
@@ -215,40 +232,13 @@ class Ticker:
                 self._go.release()
 
 
-class Outbox(Area):
-    """The area for results; written anew for each message, once the pool has read the one before."""
-
-    def __init__(self, descriptor: int, page: LivePage) -> None:
-        super().__init__(descriptor)
-        self._page = page
-        self._sent = 0
-        self._mine = False
-
-    def room(self, size: int) -> bool:
-        """As Area says; not while the pool has yet to read."""
-        if not self._mine:
-            patience = time.monotonic() + READ_WITHIN
-            while self._page.words[READ] != self._sent:
-                if time.monotonic() > patience:
-                    return False
-                time.sleep(0.0005)
-            self._mine, self.used = True, 0
-        return super().room(size)
-
-    def sent(self) -> None:
-        """The message is off; the pool counts those that needed the area."""
-        if self._mine and self.used:
-            self._sent += 1
-        self._mine, self.used = False, 0
-
-
 class Results:
     """Collects what a chunk's items returned and sends it home in stretches. Two threads flush."""
 
     def __init__(self, child: Child, serial: int) -> None:
         self._child = child
         self._serial = serial
-        self._area = child.outbox
+        self._outbox = child.outbox
         self._lock = threading.RLock()
         self._records: list[tuple[Any, ...]] = []
         self._first = 0
@@ -278,7 +268,7 @@ class Results:
                 times = (outcome.started, outcome.seconds, outcome.cpu_seconds)
                 self._records.append((position, *self._value(outcome.value), times))
             else:
-                data = _sendable(dataclasses.replace(outcome, stdout=stdout, stderr=stderr))
+                data = _sendable(dataclasses.replace(outcome, stdout=stdout, stderr=stderr), self._outbox)
                 self._records.append((position, wire.OUTCOME, data))
 
     def flush(self, stopped: int | None = None, seconds: float = 0.0) -> None:
@@ -289,10 +279,10 @@ class Results:
             self._settle()
             if self._records or stopped is not None:
                 self._over = stopped is not None
-                self._child.send((wire.FLUSH, self._serial, self._records, stopped, seconds))
+                kept = () if stopped is None else self._child.store.lent()
+                self._child.send((wire.FLUSH, self._serial, self._records, stopped, seconds, kept))
                 self._records = []
-                if self._area is not None:
-                    self._area.sent()
+                self._outbox.sent()
 
     def _settle(self) -> None:
         count = len(self._values)
@@ -300,18 +290,18 @@ class Results:
             return
         values = self._values[:count]
         del self._values[:count]  # the other thread may have appended meanwhile
-        if (data := wire.plain_dumps(values, self._area)) is not None:
+        if (data := wire.plain_dumps(values, self._outbox)) is not None:
             self._records.append((self._first, wire.VALUES, data))
         else:
             for position, value in enumerate(values, self._first):
                 self._records.append((position, *self._value(value)))
         self._first += count
 
-    def _value(self, value: Any) -> tuple[str, wire.Packed]:
+    def _value(self, value: Any) -> tuple[str, Any]:
         try:
-            return wire.VALUE, wire.dumps(value, self._area)
+            return wire.VALUE, wire.dumps(value, self._outbox)
         except Exception:
-            return wire.OUTCOME, _sendable(Outcome(Ending.RETURNED, value=value))
+            return wire.OUTCOME, _sendable(Outcome(Ending.RETURNED, value=value), self._outbox)
 
 
 class LocalTask(worker.CurrentTask):
@@ -359,6 +349,7 @@ class LocalTask(worker.CurrentTask):
         """Into a new file that takes the old one's place."""
         data, file = wire.dumps(value), self._file
         assert isinstance(data, bytes)
+        file.parent.mkdir(mode=0o700, exist_ok=True)
         draft = file.with_suffix(".new")
         draft.write_bytes(data)
         draft.replace(file)
@@ -440,9 +431,9 @@ def _picklable(value: Any) -> bool:
     return True
 
 
-def _sendable(outcome: Outcome) -> wire.Packed:
+def _sendable(outcome: Outcome, outbox: Outbox) -> Any:
     try:
-        return wire.dumps(outcome)
+        return wire.dumps(outcome, outbox)
     except Exception as error:
         from pymw.shipping import culprit
 

@@ -7,11 +7,15 @@ import itertools
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from pymw.backends.local.live import LONGEST_CHUNK
 from pymw.backends.protocol import Batch
 from pymw.outcome import Attempt
 from pymw.shipping import Shipment
+
+if TYPE_CHECKING:
+    from pymw.backends.local.store import Region
 
 __all__ = ["Chunk", "Queue", "Stretch", "worth"]
 
@@ -33,7 +37,7 @@ class Stretch:
     shipment: Shipment
     start: int  # positions in the batch
     end: int
-    payload: bytes | None = None  # the pickled (args, kwargs) of a single task
+    payload: Any = None  # the pickled (args, kwargs) of a single task
     lost: tuple[Attempt, ...] = ()  # what was charged to it: then it is one task, and runs alone
 
     def __len__(self) -> int:
@@ -48,6 +52,12 @@ class Stretch:
     def alone(self) -> bool:
         """Whether it must not share a chunk: it may take its worker along, or must run at most once."""
         return bool(self.lost) or self.batch.call.options.attempts == 1
+
+    def weight(self) -> int:
+        """How many bytes its first task's arguments take at least, as far as a glance tells."""
+        if not self.many:
+            return 0
+        return sum(_weight(column[self.start]) for column in self.batch.columns if not isinstance(column, range))
 
     def index(self, position: int = 0) -> int:
         """The index, in its call, of the task at this position of the stretch."""
@@ -64,7 +74,14 @@ class Stretch:
         return Stretch(self.batch, self.shipment, self.start + start, self.start + end, self.payload, self.lost)
 
 
-_serials = itertools.count()
+def _weight(value: Any) -> int:
+    if isinstance(value, (bytes, str, bytearray)):
+        return len(value)
+    try:
+        size = getattr(value, "nbytes", 0)
+    except Exception:  # noqa: BLE001 - a property of the user's
+        return 0
+    return size if isinstance(size, int) else 0
 
 
 @dataclass(slots=True, eq=False)
@@ -79,6 +96,7 @@ class Chunk:
     home: int = 0  # positions below are home: chunks come home in order
     out: int = 0  # bytes that it took to send
     back: int = 0  # and bytes that came home
+    regions: list[Region] = field(default_factory=list)  # of the store, in which its arguments lie
     _starts: list[int] = field(default_factory=list)  # the position of each stretch's first task
 
     def __post_init__(self) -> None:
@@ -101,12 +119,13 @@ class Chunk:
                 yield stretch.part(low, high)
 
 
-def worth(shipment: Shipment, share: int) -> int:
-    """How many tasks of this function make a good chunk, where `share` would be fair."""
+def worth(shipment: Shipment, share: int, weight: int = 0) -> int:
+    """How many tasks of this function, of so many bytes, make a good chunk, where `share` would be fair."""
     if not shipment.items:
         return 1
-    pace = max(shipment.pace, 1e-9, shipment.size * SECONDS_PER_BYTE)
-    most = min(LONGEST / pace, LARGEST / max(shipment.size, 1), GROWTH * shipment.items)
+    size = max(shipment.size, weight, 1)
+    pace = max(shipment.pace, 1e-9, size * SECONDS_PER_BYTE)
+    most = min(LONGEST / pace, LARGEST / size, GROWTH * shipment.items)
     return max(1, min(int(most), max(share, int(SHORTEST / pace))))
 
 
@@ -132,7 +151,7 @@ class Queue:
             lane = self._lanes[max(priority for priority, lane in self._lanes.items() if lane)]
             first = lane[0]
             share = min(-(-self.tasks // (SHARES * workers)), LONGEST_CHUNK)
-            good = min(first.batch.call.chunksize or worth(first.shipment, share), LONGEST_CHUNK)
+            good = min(first.batch.call.chunksize or worth(first.shipment, share, first.weight()), LONGEST_CHUNK)
             count = min(len(first), left, 1 if first.alone else max(1, int(good * room)))
             if taken and (first.alone or not first.shipment.items or len(functions) >= MOST_FUNCTIONS):
                 break

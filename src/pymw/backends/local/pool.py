@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
+import secrets
 import shutil
 import sys
 import tempfile
@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from pymw.backends.local import wire
-from pymw.backends.local.area import LARGE, Area
 from pymw.backends.local.chunks import Chunk, Queue, Stretch
-from pymw.backends.local.live import READ
+from pymw.backends.local.incoming import events_of, unreadable
+from pymw.backends.local.outgoing import one_by_one, prepared, segment, travelling_alone
 from pymw.backends.local.process import WorkerProcess, end_of
+from pymw.backends.local.settings import count, environment, initializer
+from pymw.backends.local.store import Region, Store
 from pymw.backends.local.waiting import Waiter
 from pymw.backends.protocol import (
     AttemptLost,
@@ -32,14 +34,10 @@ from pymw.backends.protocol import (
     Event,
     Logged,
     Progressed,
-    Returned,
     Setup,
 )
-from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
-from pymw.files import InFolder, Left
+from pymw.errors import BackendError, BrokenBackend
 from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
-from pymw.safely import Safely, refuse_unsafe
-from pymw.shipping import Shipment, pack, pack_call, ship
 
 __all__ = ["LocalBackend"]
 
@@ -51,7 +49,6 @@ TICK = 0.02
 LOOK_EVERY = 1.0
 STARTS_ALLOWED = 3  # workers that die one after the other before they are ready: something is wrong with all
 GRACE = 5.0
-KEEP_MEMORY = 64 << 20  # bytes
 
 CAPABILITIES = Capabilities(
     survives_worker_loss=True,
@@ -73,13 +70,14 @@ class LocalBackend:
 
     def __init__(self, address: str, setup: Setup) -> None:
         self.name = f"local:{address}" if address else "local"
-        self._workers_wanted = _count(address, setup)
+        self._workers_wanted = count(address, setup)
         self._collector = setup.collector
-        self._hello_parts = _initializer(setup)
+        self._hello_parts = initializer(setup)
         self._max_tasks = setup.max_tasks_per_child
         self._safe = setup.values == "safe"
         self._lock = threading.RLock()
         self._queue = Queue()
+        self._store = Store()
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._looked = 0.0
@@ -87,8 +85,10 @@ class LocalBackend:
         self._closing = False
         self._broken: BaseException | None = None
         self._undelivered: list[Event] = []  # found while handing out, perhaps in a caller's thread
-        self._scratch: Path | None = None
-        self._checkpoints = setup.run.folder / "checkpoints" if setup.run is not None else None
+        # Whoever saves a checkpoint makes the folder; where it is not to last, a name that nobody could guess.
+        self._checkpoints_last = setup.run is not None
+        folder = setup.run.folder if setup.run is not None else Path(tempfile.gettempdir())
+        self._checkpoints = folder / ("checkpoints" if self._checkpoints_last else f"pymw-{secrets.token_hex(16)}")
         self._waiter: Waiter[WorkerProcess] = Waiter()
         self._thread: threading.Thread | None = None
 
@@ -96,7 +96,7 @@ class LocalBackend:
 
     def submit(self, batches: Sequence[Batch]) -> None:
         """Queue the tasks and give idle workers theirs at once, from the caller's own thread."""
-        stretches = [_stretch(batch, safe=self._safe) for batch in batches if len(batch)]
+        stretches = [prepared(batch, self._store, safe=self._safe) for batch in batches if len(batch)]
         with self._lock:
             self._refuse_if_over()
             for stretch in stretches:
@@ -192,7 +192,7 @@ class LocalBackend:
         ):
             return False
         shipments = [(stretch.shipment, len(stretch)) for stretch in chunk.stretches]
-        if any(not shipment.items or shipment.size > AHEAD_BYTES for shipment, _ in shipments):
+        if not all(shipment.items for shipment, _ in shipments):
             return False
         return sum(shipment.pace * tasks for shipment, tasks in shipments) < AHEAD_SECONDS
 
@@ -204,18 +204,17 @@ class LocalBackend:
                 return
             if not stretches:
                 continue
-            area = None if ahead else worker.inbox
-            if area is not None:
-                area.used = 0  # an idle worker has read all that it was given
-            segments = self._segments(stretches, area)
+            regions: list[Region] = []
+            segments = self._segments(stretches, regions)
             if segments is None:
                 continue
-            if ahead and sum(wire.size(segment[3]) + len(segment[1]) for segment in segments) > AHEAD_BYTES:
+            if ahead and sum(wire.carried(one[1]) + wire.carried(one[3]) for one in segments) > AHEAD_BYTES:
                 for stretch in reversed(stretches):
                     self._queue.put(stretch, front=True)
                 return
             chunk = Chunk(worker.next_serial(), stretches, sum(map(len, stretches)), time.monotonic())
             chunk.out = sum(wire.size(segment[3]) for segment in segments)
+            chunk.regions = regions
             worker.run(chunk, segments)
             return
 
@@ -225,59 +224,20 @@ class LocalBackend:
         begin = self._collector.begin
         return [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
 
-    def _segments(self, stretches: list[Stretch], area: Area | None) -> list[tuple[Any, ...]] | None:
-        """The stretches as the worker reads them; None where some could not be pickled and went their own ways."""
-        segments = []
-        failed = False
-        for stretch in stretches:
-            if failed:
-                self._queue.put(stretch, front=True)
-                continue
-            batch = stretch.batch
-            data: wire.Packed
-            if stretch.payload is not None:
-                data = stretch.payload
-                if len(data) >= LARGE and area is not None and area.room(len(data)):
-                    data = (area.used, len(data))
-                    area.append(stretch.payload)
-            else:
-                part = batch[stretch.start : stretch.end]
-                try:
-                    data = _columns(part, area)
-                except Exception:
-                    failed = True
-                    self._unpack(stretch)
-                    continue
-            indices = batch.indices[stretch.start : stretch.end]
-            number, function = stretch.shipment.number, stretch.shipment.data
-            origin: tuple[str, Sequence[Any]] = (batch.call.id, indices)
-            if batch.keys is not None:
-                origin = ("", batch.keys[stretch.start : stretch.end])
-            segments.append((number, function, stretch.many, data, origin))
-        if not failed:
-            return segments
-        for stretch in stretches[: len(segments)]:
-            self._queue.put(stretch, front=True)
-        return None
-
-    def _unpack(self, stretch: Stretch) -> None:
-        """One task of a stretch cannot be pickled: the others go on without it."""
-        events: list[Event] = []
-        for position in range(len(stretch)):
-            one = stretch.part(position, position + 1)
-            args = one.batch.args(one.start)
+    def _segments(self, stretches: list[Stretch], regions: list[Region]) -> list[tuple[Any, ...]] | None:
+        """The stretches as the worker reads them; None where one could not be pickled and all were put back."""
+        segments: list[tuple[Any, ...]] = []
+        for which, stretch in enumerate(stretches):
             try:
-                pack(tuple(args), "args")
-            except UnshippableError as error:
-                outcome = Outcome(Ending.UNSENDABLE, detail=str(error))
-                events.append(Ended(one.batch.call, one.index(), outcome, error))
-            else:
-                self._queue.put(one, front=True)
-        self._later(events)
-
-    def _later(self, events: list[Event]) -> None:
-        self._undelivered.extend(events)
-        self._waiter.wake()
+                segments.append(segment(stretch, self._store, regions))
+            except Exception as error:
+                sound, events = one_by_one(stretch, error)
+                for one in reversed([*stretches[:which], *sound, *stretches[which + 1 :]]):
+                    self._queue.put(one, front=True)
+                self._undelivered.extend(events)
+                self._waiter.wake()
+                return None
+        return segments
 
     # Workers come and go.
 
@@ -285,12 +245,9 @@ class LocalBackend:
         if self._thread is None:
             self._thread = threading.Thread(target=self._collect, name=f"pymw {self.name}", daemon=True)
             self._thread.start()
-        if self._scratch is None:
-            self._scratch = self._checkpoints or Path(tempfile.mkdtemp(prefix="pymw-"))
-            self._scratch.mkdir(exist_ok=True)
-        hello = (wire.HELLO, sys.path, sys.argv, self._hello_parts, str(self._scratch))
+        hello = (wire.HELLO, sys.path, sys.argv, self._hello_parts, str(self._checkpoints), self._checkpoints_last)
         try:
-            worker = WorkerProcess(hello, _environment(self._workers_wanted))
+            worker = WorkerProcess(hello, environment(self._workers_wanted), self._store.descriptor)
         except OSError as error:
             if not self._workers:
                 raise BackendError(f"cannot start a worker process: {error}") from error
@@ -362,13 +319,13 @@ class LocalBackend:
 
     def _hear(self, worker: WorkerProcess, message: tuple[Any, ...], events: list[Event]) -> None:
         match message:
-            case (wire.FLUSH, serial, records, stopped, seconds):
+            case (wire.FLUSH, serial, records, stopped, seconds, kept):
                 chunk = _chunk(worker, serial)
                 for record in records:
-                    self._take_home(worker, chunk, record, events)
-                if any(not isinstance(record[2], bytes) for record in records):
-                    worker.page.words[READ] += 1
+                    events.extend(events_of(chunk, record, worker.outbox, worker.name))
+                worker.has_read()
                 if stopped is not None:
+                    worker.done_with(chunk, kept)
                     self._finish(worker, chunk, stopped, seconds)
             case (wire.PROGRESS, serial, position, fraction):
                 stretch, offset = _chunk(worker, serial).at(position)
@@ -379,52 +336,13 @@ class LocalBackend:
             case (wire.READY,):
                 worker.ready = True
                 self._failed_starts = 0
-            case (wire.UNREADABLE, serial, data):
-                self._sort_out(worker, _chunk(worker, serial), wire.loads(data), events)
+            case (wire.UNREADABLE, serial, data, kept):
+                worker.done_with(chunk := _chunk(worker, serial), kept)
+                self._sort_out(worker, chunk, wire.loads(data), events)
             case (wire.BROKEN, text):
                 self._break(BrokenBackend(f"the initializer raised in a worker process:\n{text}"), events)
 
-    def _take_home(self, worker: WorkerProcess, chunk: Chunk, record: tuple[Any, ...], events: list[Event]) -> None:
-        position, kind, data, *times = record
-        chunk.back += wire.size(data)
-        if kind == wire.VALUES:
-            values = wire.read(data, worker.outbox)
-            home = position + len(values)
-            taken = 0
-            for stretch in chunk.parts(position, home):
-                some = values[taken : taken + len(stretch)] if len(stretch) < len(values) else values
-                events.extend(_returned(stretch, some))
-                taken += len(stretch)
-            chunk.home = home
-            return
-        stretch, offset = chunk.at(position)
-        call, index = stretch.batch.call, stretch.index(offset)
-        chunk.home = position + 1
-        try:
-            read = wire.read(data, worker.outbox)
-        except Exception as error:
-            outcome = Outcome(
-                Ending.UNSENDABLE, detail=f"the result cannot be read here: {error!r}", worker=worker.name
-            )
-            events.append(Ended(call, index, outcome, UnshippableError(outcome.detail)))
-            return
-        if kind == wire.OUTCOME:
-            outcome = read
-        elif times:
-            started, seconds, cpu = times[0]
-            outcome = Outcome(
-                Ending.RETURNED, read, worker=worker.name, started=started, seconds=seconds, cpu_seconds=cpu
-            )
-        elif isinstance(read, Left):
-            outcome = Outcome(Ending.RETURNED, read, worker=worker.name)
-        else:
-            events.append(Returned(call, index, [read]))
-            return
-        outcome = Left.apart(outcome)
-        events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", _resolve)))
-
     def _finish(self, worker: WorkerProcess, chunk: Chunk, stopped: int, seconds: float) -> None:
-        worker.chunks.remove(chunk)
         for stretch in chunk.parts(stopped, chunk.limit):
             self._queue.put(stretch, front=True)
         if len({stretch.shipment for stretch in chunk.stretches}) == 1:
@@ -438,17 +356,12 @@ class LocalBackend:
 
     def _sort_out(self, worker: WorkerProcess, chunk: Chunk, error: ExceptionData, events: list[Event]) -> None:
         """The worker could not read its chunk: each task on its own, until the culprit stands alone."""
-        worker.chunks.remove(chunk)
         if chunk.size > 1:
             for stretch in chunk.parts(0, chunk.limit):
                 for position in range(len(stretch)):
-                    self._queue.put(_apart(stretch.part(position, position + 1)), front=True)
+                    self._queue.put(travelling_alone(stretch.part(position, position + 1)), front=True)
             return
-        stretch = chunk.stretches[0]
-        call, index = stretch.batch.call, stretch.index()
-        detail = f"the worker cannot read the function or its arguments: {error}"
-        outcome = Outcome(Ending.RAISED, exception=error, detail=detail, worker=worker.name)
-        events.append(Ended(call, index, outcome, outcome.error(call.id, _resolve)))
+        events.append(unreadable(chunk.stretches[0], error, worker.name))
 
     # Losses, time limits, moving work.
 
@@ -563,78 +476,9 @@ class LocalBackend:
             worker.close()
         self._workers.clear()
         self._waiter.close()
-        if self._scratch is not None and self._checkpoints is None:
-            shutil.rmtree(self._scratch, ignore_errors=True)
-
-
-def _count(address: str, setup: Setup) -> int:
-    if setup.mp_context is not None and setup.mp_context.get_start_method() != "spawn":
-        raise UnsupportedOption("mp_context", "local", "its workers are always fresh interpreters, as with 'spawn'")
-    if setup.values not in ("native", "safe"):
-        raise ValueError(f'values= is "native" or "safe", not {setup.values!r}')
-    if address and not address.isdecimal():
-        raise BackendError(f"local:{address}: what follows the colon is a number of workers")
-    count = setup.max_workers if setup.max_workers is not None else int(address or 0) or _cores()
-    if count <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    return count
-
-
-def _cores() -> int:
-    if (share := os.environ.get("PYMW_CORES", "")).isdecimal():
-        return max(1, int(share))  # inside a task of ours: the other workers have the other cores
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:
-        return os.cpu_count() or 1
-
-
-def _environment(workers: int) -> dict[str, str]:
-    """Threads of numerical libraries share the cores with the workers, unless the user said otherwise."""
-    threads = str(max(1, _cores() // workers))
-    libraries = ("OMP", "OPENBLAS", "MKL", "BLIS", "VECLIB", "NUMBA", "NUMEXPR")
-    defaults = {f"{name}_NUM_THREADS": threads for name in libraries}
-    # A worker frees and needs blocks of the same size all day: the C library should keep some instead of returning
-    # them to the system, which costs more than all the copying.
-    defaults |= {"MALLOC_MMAP_THRESHOLD_": str(KEEP_MEMORY), "MALLOC_TRIM_THRESHOLD_": str(KEEP_MEMORY)}
-    return defaults | dict(os.environ) | {"PYMW_CORES": threads}
-
-
-def _initializer(setup: Setup) -> bytes | None:
-    if setup.initializer is None:
-        return None
-    if not callable(setup.initializer):
-        raise TypeError("initializer must be a callable")
-    return pack((setup.initializer, setup.initargs), "initializer")
-
-
-def _stretch(batch: Batch, *, safe: bool) -> Stretch:
-    function = batch.call.function
-    if safe:
-        function = Safely(function)
-        for position, (_, args) in enumerate(batch.tasks()):
-            refuse_unsafe(args, batch.kwargs if position == 0 else {})
-    shipment = ship(InFolder.of(function, batch.call.options))
-    payload = None if batch.call.many else _call(batch.args(0), dict(batch.kwargs))
-    return Stretch(batch, shipment, 0, len(batch), payload)
-
-
-def _call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
-    plain = wire.plain_dumps((args, kwargs), None)  # several times quicker, and most arguments are
-    return plain if isinstance(plain, bytes) else pack_call(args, kwargs)
-
-
-def _columns(part: Batch, area: Area | None) -> wire.Packed:
-    if all(isinstance(column, range) for column in part.columns):
-        return pickle.dumps(part.columns, protocol=5)
-    plain = wire.plain_dumps(part.columns, area)
-    return plain if plain is not None else wire.by_value(part.columns, area)
-
-
-def _apart(stretch: Stretch) -> Stretch:
-    """A task that travels alone: the shipment is its own, so that it is not measured with the others."""
-    stretch.shipment = Shipment(stretch.shipment.data)
-    return stretch
+        self._store.close()
+        if not self._checkpoints_last:
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
 
 
 def _offsets(chunk: Chunk) -> Iterator[tuple[int, Stretch]]:
@@ -651,26 +495,3 @@ def _chunk(worker: WorkerProcess, serial: int) -> Chunk:
 def _time_limit(chunk: Chunk) -> float | None:
     limits = [s.batch.call.options.time_limit for s in chunk.stretches if s.batch.call.options.time_limit is not None]
     return min(limits, default=None)
-
-
-def _returned(stretch: Stretch, values: Sequence[Any]) -> Iterator[Event]:
-    indices = stretch.batch.indices
-    if isinstance(indices, range):
-        yield Returned(stretch.batch.call, stretch.index(), values)
-        return
-    for position, value in enumerate(values):
-        yield Returned(stretch.batch.call, stretch.index(position), [value])
-
-
-def _resolve(module: str, qualname: str) -> type | None:
-    """Workers are the user's own: what they name may be imported."""
-    import importlib
-
-    from pymw.outcome import resolve_imported
-
-    if module not in sys.modules:
-        try:
-            importlib.import_module(module)
-        except Exception:
-            return None
-    return resolve_imported(module, qualname)

@@ -9,19 +9,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
 from pymw.backends.local import wire
-from pymw.backends.local.area import Area
 from pymw.backends.local.chunks import Chunk
-from pymw.backends.local.live import MARK, LivePage
+from pymw.backends.local.live import MARK, READ, LivePage
+from pymw.backends.local.memory import Place, Window, create
+from pymw.backends.local.store import Region
 
 __all__ = ["WorkerProcess", "end_of"]
 
 FUNCTIONS_KEPT = 256
+FUNCTION_BYTES_KEPT = 256 << 20
 
 # The script's own top level is never run: `__main__` of the child is this line.
 _CODE = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv.pop(1)); "
@@ -32,12 +34,12 @@ _HERE = str(Path(__file__).parents[3])
 class WorkerProcess:
     """A fresh interpreter in a session of its own, with a connection and a live page."""
 
-    def __init__(self, hello: tuple[Any, ...], environment: dict[str, str]) -> None:
+    def __init__(self, hello: tuple[Any, ...], environment: dict[str, str], store: int) -> None:
         self.connection, theirs = Pipe(duplex=True)
         self.page, token = LivePage.create()
-        self.inbox, self.outbox = Area.create(), Area.create()
-        areas = [area.descriptor for area in (self.inbox, self.outbox) if area is not None]
-        self._lifeline, self._process = _start(theirs, self.page, token, areas, environment)
+        self.outbox = Window(create())
+        shared = [store, self.outbox.descriptor]
+        self._lifeline, self._process = _start(theirs, self.page, token, shared, environment)
         theirs.close()
         self.page.forget_descriptor()
         self.pid = self._process.pid
@@ -45,10 +47,12 @@ class WorkerProcess:
         self.ready = False
         self.retiring = False
         self.chunks: list[Chunk] = []  # at most two: the one that runs and the one behind it
+        self.kept: list[Region] = []  # of the store, of which it still has views
         self.tasks_given = 0
         self._serial = 0
         self._seen, self._since = -1, 0.0
-        self._known: dict[int, None] = {}  # functions that the child holds, the least lately used first
+        self._known: dict[int, int] = {}  # functions that the child holds and their sizes, the least lately used first
+        self._known_bytes = 0
         self.tell(hello)
 
     def tell(self, message: tuple[Any, ...]) -> None:
@@ -66,17 +70,44 @@ class WorkerProcess:
         self.page.permit(chunk.serial, chunk.size)
         self.chunks.append(chunk)
         self.tasks_given += chunk.size
-        complete, forget = [], []
+        complete = []
         for number, function, *rest in segments:
-            fresh = number not in self._known
-            self._known.pop(number, None)
-            self._known[number] = None
-            complete.append((number, function if fresh else None, *rest))
-        while len(self._known) > FUNCTIONS_KEPT:
+            size = self._known.pop(number, None)
+            complete.append((number, function if size is None else None, *rest))
+            if size is None:
+                size = wire.size(function)
+                self._known_bytes += size
+            self._known[number] = size
+        forget = list(self._superfluous({segment[0] for segment in segments}))
+        self.tell((wire.RUN, chunk.serial, complete, forget, self._free()))
+
+    def _superfluous(self, needed: set[int]) -> Iterator[int]:
+        """The functions that the child should forget."""
+        while len(self._known) > FUNCTIONS_KEPT or self._known_bytes > FUNCTION_BYTES_KEPT:
             oldest = next(iter(self._known))
-            del self._known[oldest]
-            forget.append(oldest)
-        self.tell((wire.RUN, chunk.serial, complete, forget))
+            if oldest in needed:
+                return
+            self._known_bytes -= self._known.pop(oldest)
+            yield oldest
+
+    def _free(self) -> list[Place]:
+        """What the master's program has dropped of the results since it was last asked."""
+        free = []
+        with contextlib.suppress(IndexError):
+            while self.outbox.gone:
+                free.append(self.outbox.gone.popleft())
+        return free
+
+    def has_read(self) -> None:
+        """One more message of results was read: the child may use the memory again where the pickles lay."""
+        self.page.words[READ] += 1
+
+    def done_with(self, chunk: Chunk, kept: Sequence[int]) -> None:
+        """The chunk is over for the child, but of these places in the store it still has views."""
+        self.chunks.remove(chunk)
+        if kept or self.kept:
+            regions = {region.place[0]: region for region in (*self.kept, *chunk.regions)}
+            self.kept = [regions[offset] for offset in kept if offset in regions]
 
     def position(self, chunk: Chunk) -> int:
         """Which item of the chunk it runs, or is next to run; -1: it has not begun."""
@@ -112,10 +143,8 @@ class WorkerProcess:
         """Free everything; the process is over."""
         self.connection.close()
         self.page.close()
-        for area in (self.inbox, self.outbox):
-            if area is not None:
-                area.close()
-        self.inbox = self.outbox = None
+        self.outbox.close()
+        self.kept.clear()
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
@@ -134,7 +163,7 @@ def end_of(code: int | None) -> str:
 
 
 def _start(
-    theirs: Connection, page: LivePage, token: str, areas: list[int], environment: dict[str, str]
+    theirs: Connection, page: LivePage, token: str, shared: list[int], environment: dict[str, str]
 ) -> tuple[int, subprocess.Popen[bytes]]:
     command = [sys.executable, *subprocess._args_from_interpreter_flags(), "-c", _CODE, _HERE]  # type: ignore[attr-defined]
     if sys.platform == "win32":
@@ -142,7 +171,7 @@ def _start(
         os.set_handle_inheritable(handle, True)
         info = subprocess.STARTUPINFO(lpAttributeList={"handle_list": [handle]})
         return -1, subprocess.Popen(
-            [*command, str(handle), token, "", "-1"],
+            [*command, str(handle), token, "-1", "-1", "-1"],
             env=environment,
             stdin=subprocess.DEVNULL,
             startupinfo=info,
@@ -151,10 +180,10 @@ def _start(
     read, write = os.pipe()
     try:
         process = subprocess.Popen(
-            [*command, str(theirs.fileno()), token, ",".join(map(str, areas)), str(read)],
+            [*command, str(theirs.fileno()), token, *map(str, shared), str(read)],
             env=environment,
             stdin=subprocess.DEVNULL,
-            pass_fds=(theirs.fileno(), page.descriptor, *areas, read),
+            pass_fds=(theirs.fileno(), page.descriptor, *(one for one in shared if one >= 0), read),
             start_new_session=True,
         )
     except BaseException:
