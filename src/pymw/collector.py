@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from pymw.backends.protocol import Broken, Call, Event
+from pymw.backends.protocol import Broken, Call, Event, Logged
 
 if TYPE_CHECKING:
     from pymw.run import Run
 
 __all__ = ["Intake"]
+
+
+told = logging.getLogger("pymw.task")  # what functions say with pymw.log
 
 
 class Intake:
@@ -58,6 +62,8 @@ class Intake:
                     call.receiver.receive(event)
                     self.dismiss(call)
             else:
+                if isinstance(event, Logged):
+                    told.info("%s %d: %s", event.call.name, event.index, event.line)
                 event.call.receiver.receive(event)
 
     def open_calls(self) -> list[Call]:

@@ -18,6 +18,7 @@ from pymw.leaving import Belongings
 from pymw.mapping import Gathering, Reading, read
 from pymw.retrying import Retrying
 from pymw.sending import Sending
+from pymw.sources import find_named
 from pymw.task import TaskFuture, TaskOptions
 
 __all__ = ["Dispatch"]
@@ -43,6 +44,7 @@ class Dispatch:
                 raise UnsupportedOption(name, self.backend.name, 'it is for named runs: Master(..., run="a name")')
         if options.files or options.outputs:
             named(options)  # refuses what is not there
+        find_named(options.modules)  # likewise
         if options.into is not None and not options.outputs:
             raise ValueError("into= is the folder for outputs=: say which files these are")
         return options

@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from pymw.outcome import Outcome
+from pymw.sources import Equipped
 from pymw.workplace import left_behind, workplace
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class InFolder:
 
     @classmethod
     def of(cls, function: Callable[..., Any], options: TaskOptions, *, carry: bool = False) -> Callable[..., Any]:
-        """The function, in a folder if it has files or outputs; `carry` where workers do not see the files of ours."""
+        """The function with its modules, in a folder if it has files or outputs.
+
+        `carry` where workers do not see the files of ours.
+        """
+        function = Equipped.of(function, options.modules, send=carry)
         if not options.files and not options.outputs:
             return function
         files = {name: path.read_bytes() if carry else path for name, path in named(options).items()}

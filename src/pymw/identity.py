@@ -30,7 +30,7 @@ import sysconfig
 import textwrap
 import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -39,7 +39,7 @@ from typing import Any
 from pymw import codec
 from pymw.shipping import global_names, reach_of, unchanged
 
-__all__ = ["Identity", "identify", "is_the_users"]
+__all__ = ["Identity", "identify", "is_the_users", "own_modules"]
 
 DYNAMIC = {"getattr", "globals", "locals", "vars", "eval", "exec", "__import__", "import_module"}
 PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"
@@ -84,6 +84,20 @@ def _not_the_users(thing: Any) -> bool:
 def is_the_users(name: str, module: Any) -> bool:
     """Whether a module of that name is the user's own: not installed, not Python's, not ours."""
     return name != "__main__" and getattr(module, "__file__", None) is not None and _owner(name) is None
+
+
+def own_modules(function: Callable[..., Any], beside: Iterable[types.ModuleType] = ()) -> list[types.ModuleType]:
+    """The modules of the user's own that are imported where the function runs, those `beside` it, and what they import.
+
+    What the function reads by name alone is not among them.
+    """
+    walk = _Walk()
+    walk.visit(function, "function")
+    for module in beside:
+        walk.visit(module, module.__name__)
+    names = {name.removeprefix("module ") for name in walk.parts if name.startswith("module ")}
+    names |= {name[:i] for name in names for i, sign in enumerate(name) if sign == "."}
+    return [sys.modules[name] for name in sorted(names) if name in sys.modules]
 
 
 def _identify(function: Callable[..., Any]) -> Identity:

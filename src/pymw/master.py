@@ -16,6 +16,7 @@ from pymw.collector import Intake
 from pymw.dispatch import Dispatch
 from pymw.errors import NotInsideTask
 from pymw.leaving import Belongings, remember
+from pymw.sources import workers_begin
 from pymw.status import MasterStatus
 from pymw.task import TaskOptions
 from pymw.view import View
@@ -65,6 +66,7 @@ class Master(View):
             mp_context=mp_context,
             max_tasks_per_child=max_tasks_per_child,
         )
+        workers_begin()
         chosen = backend if backend is not None else os.environ.get("PYMW_BACKEND") or "local"
         try:
             self._backend = open_backend(chosen, setup)

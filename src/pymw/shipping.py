@@ -69,6 +69,8 @@ def pack(value: Any, root: str = "", apart: Callable[[pickle.PickleBuffer], obje
 
     try:
         return dumps(value, stays_in if apart is not None else None)
+    except UnshippableError:
+        raise  # of a part that is packed on its own
     except Exception as error:
         raise UnshippableError(culprit(value, root) or f"{root or value!r} cannot be sent: {error}") from error
 

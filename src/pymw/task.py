@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from pymw.backends.protocol import AttemptLost, Broken, Ended, Event, Progressed, Returned
+from pymw.backends.protocol import AttemptLost, Broken, Ended, Event, Logged, Progressed, Returned
 from pymw.files import put_down
 from pymw.outcome import Attempt, Ending, Outcome
 
@@ -105,6 +105,7 @@ class TaskFuture(Future[Any]):
     _id = _name = _worker = ""
     _outcome: Outcome | None = None
     _lost: tuple[Attempt, ...] = ()
+    _logged: tuple[str, ...] = ()
     _progress = 0.0
     key = ""  # in a named run: what tells the task apart for ever
 
@@ -161,6 +162,11 @@ class TaskFuture(Future[Any]):
     def stderr(self) -> str:
         """What the function wrote to standard error; complete when the task has ended."""
         return self._outcome.stderr if self._outcome is not None else ""
+
+    @property
+    def log(self) -> tuple[str, ...]:
+        """The lines that the function told with `pymw.log`, as they come."""
+        return self._logged
 
     @property
     def files(self) -> Mapping[str, bytes]:
@@ -237,6 +243,8 @@ class TaskFuture(Future[Any]):
                 self._end(Outcome(Ending.RETURNED, values[0], worker=self._worker), None)
             case Progressed(_, _, fraction):
                 self._progress = fraction
+            case Logged(_, _, line):
+                self._logged += (line,)
             case AttemptLost(_, _, attempt):
                 self._lost += (attempt,)
                 self._progress = 0.0

@@ -12,15 +12,20 @@ A backend comes under the suite by a test module with a class that provides `mas
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
+import sys
 import threading
+import time
+import types
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, Executor, Future
+from pathlib import Path
 
 import pytest
 
 import pymw
-from pymw import Master, TaskFuture, TaskState
+from pymw import Master, RemoteError, TaskFuture, TaskState
 
 
 def square(x: int) -> int:
@@ -75,6 +80,32 @@ def leave() -> None:
     raise SystemExit(3)
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt("from inside")
+
+
+class Unsendable(ValueError):
+    def __init__(self, text: str) -> None:
+        super().__init__(text, threading.Lock())
+        self.lock = threading.Lock()
+
+
+def raise_unsendable() -> None:
+    raise Unsendable("holds a lock")
+
+
+def raise_unheard_of() -> None:
+    """Of a class in a module that only the worker has."""
+    module = types.ModuleType("only_at_the_worker")
+    exec("class Odd(KeyError):\n    def __init__(self, a, b): super().__init__(a + b)", vars(module))
+    raise module.Odd("un", "heard")
+
+
+def shout(word: str) -> int:
+    Path("loud.txt").write_text(Path("hello.txt").read_text().upper() + word)
+    return len(word)
+
+
 class Backed:
     """What the mixins need of the class that they are mixed into."""
 
@@ -120,8 +151,13 @@ class Submits(Backed):
         future = master.submit(square, 4)
         assert future.name == "square"
         assert future.id
+        before = time.time()
         future.result(self.limit)
         assert "square" in repr(future)
+        assert before - self.limit < future.submitted <= time.time()
+        assert future.started is None or future.submitted - 5 <= future.started <= time.time() + 5
+        assert future.worker
+        assert future.attempts == ()
         assert "returned" in future.explain()
         assert "square" in future._repr_html_()
 
@@ -144,6 +180,12 @@ class Maps(Backed):
         assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
         del results
         assert next(numbers) <= 5 + 3
+
+    def test_reads_an_endless_input_no_further_than_the_workers_need(self, master: Master) -> None:
+        numbers = itertools.count()
+        results = master.map(square, numbers, timeout=self.limit)
+        assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+        assert next(numbers) < 5000
 
     def test_gives_results_as_they_come(self, master: Master) -> None:
         assert sorted(master.map(square, range(6), ordered=False, timeout=self.limit)) == [0, 1, 4, 9, 16, 25]
@@ -222,8 +264,30 @@ class Failures(Backed):
         assert [type(member) for member in error.exceptions] == [ValueError, TypeError]
 
     def test_leaving_the_interpreter_is_only_an_exception(self, master: Master) -> None:
-        assert isinstance(master.submit(leave).exception(self.limit), SystemExit)
+        error = master.submit(leave).exception(self.limit)
+        assert isinstance(error, SystemExit)
+        assert error.code == 3
+        assert isinstance(master.submit(interrupt).exception(self.limit), KeyboardInterrupt)
+        kept = list(master.map(lambda x: interrupt() if x == 1 else x, range(3), on_error="return", timeout=self.limit))
+        assert [type(value) for value in kept] == [int, KeyboardInterrupt, int]
         assert master.submit(square, 2).result(self.limit) == 4
+
+    def test_an_exception_that_cannot_be_encoded_comes_home_as_what_it_is(self, master: Master) -> None:
+        error = master.submit(raise_unsendable).exception(self.limit)
+        assert isinstance(error, ValueError)
+        assert "holds a lock" in str(error)
+        assert type(error).__name__ == "Unsendable"
+        assert "raise Unsendable" in str(error.__cause__)
+
+    def test_an_exception_of_a_class_that_the_master_lacks_is_caught_by_its_ancestor(self, master: Master) -> None:
+        try:
+            master.submit(raise_unheard_of).result(self.limit)
+        except KeyError as error:
+            assert "unheard" in str(error)
+            if master.backend != "memory" and "Thread" not in master.backend:
+                assert isinstance(error, RemoteError)
+                assert error.data is not None
+                assert (error.data.module, error.data.qualname) == ("only_at_the_worker", "Odd")
 
     def test_exceptions_are_retried_when_asked_and_only_then(self, master: Master) -> None:
         assert isinstance(
@@ -234,12 +298,73 @@ class Failures(Backed):
 
 class Beside(Backed):
     def test_progress_log_and_checkpoint_do_no_harm(self, master: Master) -> None:
-        assert master.submit(tell, 0.5).result(self.limit) == "told"
+        future = master.submit(tell, 0.5)
+        assert future.result(self.limit) == "told"
+        if master.capabilities.progress:
+            assert future.log == ("telling",)
         assert list(master.map(tell, [0.1, 0.9], timeout=self.limit)) == ["told", "told"]
 
     def test_status_tells(self, master: Master) -> None:
         assert master.backend in str(master.status())
         assert "<table>" in master._repr_html_()
+
+
+class Files(Backed):
+    def test_files_are_there_and_outputs_come_back_or_both_are_refused(self, master: Master, tmp_path: Path) -> None:
+        (tmp_path / "hello.txt").write_text("hello ")
+        options = {"files": [tmp_path / "hello.txt"], "outputs": ["loud.txt"]}
+        if not master.capabilities.files:
+            for name, value in options.items():
+                with pytest.raises(pymw.UnsupportedOption, match=f"{name}="):
+                    master.options(**{name: value})
+            return
+        future = master.options(**options).submit(shout, "you")
+        assert future.result(self.limit) == 3
+        assert future.files == {"loud.txt": b"HELLO you"}
+        into = master.options(**options, into=tmp_path / "out")
+        assert list(into.map(shout, ["a", "bc"], timeout=self.limit)) == [1, 2]
+        assert [(tmp_path / f"out/{i}/loud.txt").read_text() for i in range(2)] == ["HELLO a", "HELLO bc"]
+        missing = master.options(outputs=["none.txt"]).submit(square, 2).exception(self.limit)
+        assert isinstance(missing, FileNotFoundError)
+        assert "none.txt" in str(missing)
+
+
+class Modules(Backed):
+    """Modules of the user's own, in a folder that no worker has on its path when it starts."""
+
+    @pytest.fixture
+    def own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+        stem = f"own_{id(tmp_path):x}"
+        (tmp_path / f"{stem}_deep.py").write_text("FACTOR = 2\n\ndef double(x):\n    return FACTOR * x\n")
+        (tmp_path / f"{stem}.py").write_text(
+            f"from {stem}_deep import double\n\n"
+            "class Odd(Exception):\n    def __init__(self, left, right): super().__init__(left, right)\n\n"
+            "def quadruple(x):\n    return double(double(x))\n\n"
+            f"def inside(x):\n    import {stem}_deep\n    return {stem}_deep.double(x)\n\n"
+            "def fail():\n    raise Odd(1, 2)\n"
+        )
+        (tmp_path / f"{stem}_late.py").write_text("def triple(x):\n    return 3 * x\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        yield stem
+        for name in [name for name in sys.modules if name.startswith(stem)]:
+            del sys.modules[name]
+
+    def test_are_found_and_shipped_without_being_named(self, master: Master, own: str) -> None:
+        module = importlib.import_module(own)
+        assert master.submit(module.quadruple, 3).result(self.limit) == 12
+        assert list(master.map(module.inside, [1, 2], timeout=self.limit)) == [2, 4]
+        assert isinstance(master.submit(module.fail).exception(self.limit), module.Odd)
+
+    def test_those_imported_by_a_name_that_is_computed_are_named(self, master: Master, own: str) -> None:
+        def by_name(module: str, x: int) -> int:
+            import importlib
+
+            return importlib.import_module(module).triple(x)  # type: ignore[no-any-return]
+
+        late = f"{own}_late"
+        assert master.options(modules=[late]).submit(by_name, late, 3).result(self.limit) == 9
+        with pytest.raises(pymw.UnshippableError, match="no_such_module"):
+            master.options(modules=["no_such_module"]).submit(by_name, late, 3)
 
 
 class Refusals(Backed):
@@ -253,6 +378,9 @@ class Refusals(Backed):
             ({"memory": 1 << 30}, "memory_limit"),
             ({"disk": 1 << 30}, "disk_limit"),
             ({"priority": 3}, "priorities"),
+            ({"agree": "close"}, "redundancy"),
+            ({"outputs": ["x"]}, "files"),
+            ({"attempts": 1}, "counts_attempts"),
         ],
     )
     def test_an_option_is_promised_or_refused_by_name(
@@ -272,5 +400,5 @@ class Refusals(Backed):
         assert master.options(name="sum").submit(add, 1, 2, c=4).result(self.limit) == 7
 
 
-class Suite(Submits, Maps, Functions, Failures, Beside, Refusals):
+class Suite(Submits, Maps, Functions, Failures, Beside, Files, Modules, Refusals):
     """All of it."""

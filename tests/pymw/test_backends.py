@@ -6,7 +6,11 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import os
+import pickle
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +24,9 @@ from typing import Any
 import pytest
 from tests.pymw.conformance import Suite
 
-from pymw import Master, UnknownBackend
+from pymw import BrokenBackend, Master, UnknownBackend, UnshippableError, WorkerLost
+
+LIMIT = 60.0
 
 
 class TestLocal(Suite):
@@ -53,6 +59,30 @@ class TestProcesses(Suite):
     def master(cls) -> Iterator[Master]:
         with ProcessPoolExecutor(2, get_context("spawn")) as executor, Master(executor) as master:
             yield master
+
+
+def test_an_executor_that_breaks_says_so_and_nobody_waits() -> None:
+    """A pool of the standard library ends with its first lost worker: every task that is not home is told."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as executor, Master(executor) as master:
+        futures = [master.submit(time.sleep, 0.0), master.submit(os._exit, 3)]
+        with pytest.raises(BrokenBackend):
+            list(master.map(time.sleep, [0.2] * 50, timeout=LIMIT))
+        assert isinstance(futures[1].exception(LIMIT), BrokenBackend)
+        with pytest.raises(BrokenBackend):
+            master.submit(abs, -1).result(LIMIT)
+
+
+def test_what_an_executors_worker_cannot_read_is_told_and_spares_the_others() -> None:
+    with ProcessPoolExecutor(1, get_context("spawn")) as executor, Master(executor) as master:
+        kept = list(master.map(type, [1, Unreadable(), 2], on_error="return", timeout=LIMIT))
+        assert (kept[0], kept[2]) == (int, int)
+        assert isinstance(kept[1], UnshippableError)
+        assert "cannot be read by process" in str(kept[1])
+
+
+class Unreadable:
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
 
 
 class AtOnce(Executor):
@@ -93,6 +123,47 @@ class TestDask(Suite):
             yield master
 
 
+def die_once(x: int, killer: int, flag: str) -> int:
+    if x == killer and not Path(flag).exists():
+        Path(flag).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def test_a_killer_on_dask_costs_nobody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("not installed: distributed (the extra dask)")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", "0")  # Dask itself tries nothing again
+    with dask_cluster(tmp_path) as address, Master(f"dask:{address}") as master:
+        flag = str(tmp_path / "died")
+        assert list(master.map(die_once, range(60), [37] * 60, [flag] * 60, timeout=120)) == list(range(60))
+        assert Path(flag).exists()
+
+
+class Careless(Executor):
+    """Loses its worker whenever a task is to be run that holds 13: a stand-in for what clusters do."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        if any(task == ((13,), {}) for task in pickle.loads(args[1])):
+            future.set_exception(OSError("the worker is gone"))
+        else:
+            future.set_result(fn(*args, **kwargs))
+        return future
+
+
+def test_a_killer_stands_alone_in_the_end_and_every_attempt_is_told() -> None:
+    with Master(Careless(), max_workers=1) as master:
+        kept = list(master.map(abs, range(100), chunksize=25, on_error="return", timeout=LIMIT))
+        lost = kept.pop(13)
+        assert kept == [x for x in range(100) if x != 13]
+        assert isinstance(lost, WorkerLost)
+        assert [attempt.ending for attempt in lost.attempts] == ["OSError: the worker is gone"] * 3
+        future = master.submit(abs, 13)
+        assert isinstance(future.exception(LIMIT), WorkerLost)
+        assert len(future.attempts) == 3
+
+
 @contextlib.contextmanager
 def dask_cluster(folder: Path) -> Iterator[str]:
     """The address of a scheduler with two worker processes."""
@@ -127,23 +198,15 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def test_mpi(tmp_path: Path) -> None:
-    """The ranks of `mpiexec -n 3`: the suite's functions, as a script, since the ranks must be started with it."""
+def test_mpi() -> None:
+    """The suite among the ranks of `mpiexec -n 3`, since these must be started together with whoever uses them."""
     if shutil.which("mpiexec") is None or importlib.util.find_spec("mpi4py") is None:
         pytest.skip("not installed: mpiexec or mpi4py (the extra mpi and Debian's openmpi-bin)")
-    script = tmp_path / "script.py"
-    script.write_text(
-        "from pymw import Master\n"
-        "def f(x):\n    if x == 3: raise ValueError(x)\n    return x * x\n"
-        "if __name__ == '__main__':\n"
-        "    with Master('mpi') as master:\n"
-        "        print(list(master.map(f, range(3))), repr(master.submit(f, 3).exception()))\n"
-        "        print(master.submit(lambda: 'lambda').result(), master.status().carried.workers)\n"
-    )
-    command = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "3"]
-    command += [sys.executable, "-m", "mpi4py.futures", str(script)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split("\n")[:2] == ["[0, 1, 4] ValueError(3)", "lambda 2"], done.stderr
+    command = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures"]
+    command += ["-m", "pytest", "-q", "-p", "no:cacheprovider", "--color=no", "--timeout=120"]
+    command += [str(Path(__file__).with_name("suite_mpi.py"))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
+    assert re.search(r"^\d{2} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
 def test_an_unknown_backend_is_told_with_those_there_are() -> None:

@@ -21,7 +21,7 @@ import pytest
 from pymw import Master
 
 EXCLUDED = {
-    "test_interpreter_shutdown": "imports its executor from concurrent.futures by name; test_leaving.py has ours",
+    "test_interpreter_shutdown": "imports its executor from concurrent.futures by name; test_losses.py has ours",
     "test_submit_after_interpreter_shutdown": "likewise",
     "test_hang_gh83386": "likewise",
 }

@@ -19,7 +19,7 @@ from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future,
 from typing import Any
 
 from pymw import worker
-from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
+from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
 from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
 from pymw.files import InFolder, Left
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
@@ -58,13 +58,18 @@ class ExecutorBackend:
         self._pickling = own_modules_by_value if elsewhere else contextlib.nullcontext
         self._workers = setup.max_workers or workers or getattr(executor, "_max_workers", None) or os.cpu_count() or 1
         self.capabilities = Capabilities(
-            trusted=True, survives_worker_loss=survives_worker_loss, files=not self._in_threads
+            trusted=True,
+            survives_worker_loss=survives_worker_loss,
+            files=not self._in_threads,
+            counts_attempts=self._in_threads,
         )
         self._lock = threading.RLock()
         self._home: deque[tuple[Batch, Future[Any]]] = deque()  # chunks that came home and were not yet delivered
         self._handing_out, self._delivering = threading.Lock(), threading.Lock()
         self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been handed out
         self._out: dict[Future[Any], Batch] = {}
+        self._attempts: dict[tuple[int, int], tuple[Attempt, ...]] = {}  # of tasks that may go again
+        self._code = 0, b""  # the number of the call that was handed out last, and its function
         self._closed = False
 
     def submit(self, batches: Sequence[Batch]) -> None:
@@ -148,11 +153,15 @@ class ExecutorBackend:
         if self._in_threads:
             tasks = [(args, dict(part.kwargs)) for _, args in part.tasks()]
             return self._executor.submit(_in_thread, part.call.function, tasks)
-        function = InFolder.of(part.call.function, part.call.options, carry=self._elsewhere)
         with self._pickling():
             data = pack([(args, dict(part.kwargs)) for _, args in part.tasks()], "args")
-            code = pack(function) if self._elsewhere else ship(function).data
-        return self._executor.submit(_in_process, code, data)
+            if self._code[0] != part.call.number:  # the chunks of one map follow each other
+                self._code = part.call.number, self._packed(part.call)
+        return self._executor.submit(_in_process, self._code[1], data)
+
+    def _packed(self, call: Call) -> bytes:
+        function = InFolder.of(call.function, call.options, carry=self._elsewhere)
+        return pack(function) if self._elsewhere else bytes(ship(function).data)
 
     # Coming home: called in whichever thread the executor has for it.
 
@@ -179,14 +188,29 @@ class ExecutorBackend:
             outcome = Outcome(Ending.UNSENDABLE, detail=str(error))
             if len(part) == 1:
                 return [Ended(call, part.indices[0], outcome, error)]
-            with self._lock:  # each on its own, until the culprit stands alone
-                self._waiting.extendleft((part[i : i + 1], 0) for i in reversed(range(len(part))))
-            return []
+            return self._again_one_by_one(part)
         except Exception as error:  # the engine's own way of saying that it lost the worker
-            attempt = Attempt(self.name, f"{type(error).__name__}: {error}")
-            outcome = Outcome(Ending.LOST, attempts=(attempt,))
-            return [Ended(call, index, outcome, outcome.error(call.id)) for index in part.indices]
+            return self._lost(part, Attempt(self.name, f"{type(error).__name__}: {error}"))
         return [self._ended(call, index, outcome) for index, outcome in zip(part.indices, outcomes, strict=True)]
+
+    def _again_one_by_one(self, part: Batch) -> list[Event]:
+        """Until the culprit stands alone."""
+        with self._lock:
+            self._waiting.extendleft((part[i : i + 1], 0) for i in reversed(range(len(part))))
+        return []
+
+    def _lost(self, part: Batch, attempt: Attempt) -> list[Event]:
+        """The innocent are not charged; who stands alone may only have waited at a worker that another one killed."""
+        if len(part) > 1:
+            return self._again_one_by_one(part)
+        call, index = part.call, part.indices[0]
+        attempts = (*self._attempts.pop((call.number, index), ()), attempt)
+        if len(attempts) < call.options.attempts:
+            self._attempts[call.number, index] = attempts
+            self._again_one_by_one(part)
+            return [AttemptLost(call, index, attempt)]
+        outcome = Outcome(Ending.LOST, attempts=attempts)
+        return [Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})"))]
 
     def _ended(self, call: Call, index: int, outcome: Outcome) -> Ended:
         outcome = Left.apart(outcome)
@@ -218,8 +242,11 @@ def _in_thread(function: Callable[..., Any], tasks: Tasks) -> list[Outcome]:
 def _in_process(function: bytes, tasks: bytes) -> list[bytes]:
     """Runs at the executor's worker, where this module must be importable."""
     name = f"process {os.getpid()} on {platform.node()}"
-    called = pickle.loads(function)  # noqa: S301 - the master's own
-    return [_packed(_perform(called, args, kwargs, name)) for args, kwargs in pickle.loads(tasks)]  # noqa: S301
+    try:
+        called, calls = pickle.loads(function), pickle.loads(tasks)  # noqa: S301 - the master's own
+    except Exception as error:
+        raise UnshippableError(f"it cannot be read by {name}: {type(error).__name__}: {error}") from error
+    return [_packed(_perform(called, args, kwargs, name)) for args, kwargs in calls]
 
 
 def _perform(function: Callable[..., Any], args: Any, kwargs: Any, name: str) -> Outcome:

@@ -70,11 +70,12 @@ class Capabilities:
     priorities: bool = False  # option priority
     memory_limit: bool = False  # option memory
     disk_limit: bool = False  # option disk
+    counts_attempts: bool = True  # option attempts; False where the engine alone decides how often it begins again
     max_result_bytes: int | None = None
 
 
 # Which capability an option needs. Those that are not here work everywhere: they are the master's own business
-# (retries, key, reuse, name), mere hints (est_seconds, attempts), or done by the code that runs beside the function.
+# (retries, key, reuse, name), a mere hint (est_seconds), or done by the code that runs beside the function.
 NEEDS: Mapping[str, str] = {
     "time_limit": "kills_tasks",
     "deadline": "deadlines",
@@ -86,6 +87,7 @@ NEEDS: Mapping[str, str] = {
     "priority": "priorities",
     "memory": "memory_limit",
     "disk": "disk_limit",
+    "attempts": "counts_attempts",
 }
 
 
