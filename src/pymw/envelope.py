@@ -111,21 +111,20 @@ def pack_outcome(outcome: Outcome) -> bytes:
         except codec.CodecError as error:
             detail = f"the result cannot come back: {error.under('result')}"
             outcome = dataclasses.replace(outcome, ending=Ending.UNSENDABLE, value=None, detail=detail)
-    return codec.encode(
-        {
-            "ending": outcome.ending.value,
-            "value": value,
-            "exception": _describe(outcome.exception),
-            "detail": outcome.detail[-MAX_TEXT:],
-            "stdout": outcome.stdout[-MAX_TEXT:],
-            "stderr": outcome.stderr[-MAX_TEXT:],
-            "started": outcome.started,
-            "seconds": outcome.seconds,
-            "cpu_seconds": outcome.cpu_seconds,
-            "files": dict(outcome.files),
-        },
-        limits=FRAME,
-    )
+    fields = {
+        "ending": outcome.ending.value,
+        "value": value,
+        "exception": _describe(outcome.exception),
+        "detail": outcome.detail[-MAX_TEXT:],
+        "stdout": outcome.stdout[-MAX_TEXT:],
+        "stderr": outcome.stderr[-MAX_TEXT:],
+        "started": outcome.started,
+        "seconds": outcome.seconds,
+        "cpu_seconds": outcome.cpu_seconds,
+        "files": dict(outcome.files),
+    }
+    # What is as usual does not travel: most outcomes are a value and its times.
+    return codec.encode({name: value for name, value in fields.items() if value != _USUAL[name]}, limits=FRAME)
 
 
 def pack_outcomes(outcomes: Sequence[bytes]) -> bytes:
@@ -211,8 +210,10 @@ def fingerprint(data: bytes) -> str:
 
 
 _JOB_FIELDS = ("files", "outputs", "time_limit", "tell_every")
-_OUTCOME_FIELDS = {
-    *("ending", "value", "exception", "detail", "stdout", "stderr", "started", "seconds", "cpu_seconds", "files"),
+_USUAL: dict[str, Any] = {
+    **dict.fromkeys(("ending", "detail", "stdout", "stderr"), ""),
+    **dict.fromkeys(("value", "exception", "started", "seconds", "cpu_seconds")),
+    "files": {},
 }
 _CHAINED: dict[str, Callable[[ExceptionData], Any]] = {
     "cause": lambda data: data.cause,
@@ -232,8 +233,9 @@ def _well_formed() -> Iterator[None]:
 
 def _fields(data: bytes) -> dict[str, Any]:
     fields = codec.decode(data, limits=FRAME)
-    if not isinstance(fields, dict) or set(fields) != _OUTCOME_FIELDS:
+    if not isinstance(fields, dict) or "ending" not in fields or not _USUAL.keys() >= fields.keys():
         raise codec.CodecError("this is not the outcome of a task")
+    fields = {**_USUAL, **fields}
     if fields["ending"] not in {ending.value for ending in Ending}:
         raise codec.CodecError(f"no task ends as {fields['ending']!r:.60}")
     return fields

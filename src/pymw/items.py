@@ -47,22 +47,25 @@ def charge(ending: ChildExit, journal: str) -> bool:
     from pyboinc.slot import resolve
 
     try:
-        kept = Journal(Path(journal))
+        with contextlib.closing(Journal(Path(journal))) as kept:
+            count = len(envelope.unpack_job(Path(resolve(TASKS)).read_bytes()).items)
+            return _charge(ending, kept, count)
     except OSError as error:
         sys.stderr.write(f"the job's own record cannot be used: {error}\n")
         return False
+
+
+def _charge(ending: ChildExit, kept: Journal, count: int) -> bool:
     stderr = ending.stderr.decode("utf-8", "replace")
     if kept.running is not None:
         kind = Ending.OUT_OF_TIME if ending.cause == "time" else Ending.LOST
         kept.finish(kept.running, envelope.pack_outcome(Outcome(kind, detail=str(ending), stderr=stderr)))
         return True
-    left = range(len(envelope.unpack_job(Path(resolve(TASKS)).read_bytes()).items)) if kept.finished else ()
     lost = envelope.pack_outcome(Outcome(Ending.LOST, detail=f"the host could not go on: {ending}", stderr=stderr))
-    before = len(kept.finished)
+    left = [index for index in range(count) if index not in kept.finished] if kept.finished else []
     for index in left:
-        if index not in kept.finished:
-            kept.finish(index, lost)
-    return len(kept.finished) > before
+        kept.finish(index, lost)
+    return bool(left)
 
 
 class Journal:
@@ -72,6 +75,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._appended: IO[bytes] | None = None
         self.finished: dict[int, bytes] = {}
         self.running: int | None = None
         with self._open(os.O_RDONLY | os.O_CREAT) as file:
@@ -102,10 +106,17 @@ class Journal:
         self._append(self.HEADER.pack(index, len(outcome)) + outcome)
 
     def _append(self, record: bytes) -> None:
-        with self._open(os.O_WRONLY | os.O_APPEND) as file:
-            file.write(record)
+        if self._appended is None:
+            self._appended = self._open(os.O_WRONLY | os.O_APPEND, buffering=0)
+        self._appended.write(record)
 
-    def _open(self, flags: int) -> IO[bytes]:
+    def close(self) -> None:
+        """Nothing more is written."""
+        if self._appended is not None:
+            self._appended.close()
+            self._appended = None
+
+    def _open(self, flags: int, buffering: int = -1) -> IO[bytes]:
         # The folder is the user code's own, and the supervisor is not in its sandbox: no link leads it astray.
         safe = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
         descriptor = os.open(self.path, flags | safe, 0o644)
@@ -113,13 +124,16 @@ class Journal:
         if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1 or found.st_size > MOST_JOURNAL:
             os.close(descriptor)
             raise OSError(errno.EPERM, "not what a job of ours writes", str(self.path))
-        return os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb")
+        return os.fdopen(descriptor, "wb" if flags & os.O_WRONLY else "rb", buffering)
 
 
 def run() -> int:
     """Run the job's items, as far as they are not finished, in the current directory; the exit code."""
-    job = envelope.unpack_job(_read(TASKS))
-    journal = Journal(Path(JOURNAL))
+    with contextlib.closing(Journal(Path(JOURNAL))) as journal:
+        return _run_all(envelope.unpack_job(_read(TASKS)), journal)
+
+
+def _run_all(job: envelope.Job, journal: Journal) -> int:
     left = [index for index in range(len(job.items)) if index not in journal.finished]
     if left:
         loaded = _loaded()
@@ -127,9 +141,10 @@ def run() -> int:
             return HOST_FAILED
         files = {name: Path(_resolve(f"{FILES}/{name}")).resolve() for name in job.files}
         telling = _Telling(job.tell_every, len(job.items))
+        folder = Path(WORK).absolute()
         for index in left:
             journal.begin(index)
-            with workplace(Path(WORK).absolute(), files):
+            with workplace(folder, files, again=True):
                 outcome = _run(loaded, job, index, telling)
             journal.finish(index, outcome)
     target = Path(_resolve(OUTCOMES))

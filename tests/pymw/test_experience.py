@@ -47,7 +47,9 @@ def test_times_are_believed_when_there_are_some_and_a_liar_changes_little() -> N
 def test_a_job_lasts_minutes_and_every_core_gets_some() -> None:
     assert chunk_size(100_000, seconds=1.0, cores=16) == 300
     assert chunk_size(100_000, seconds=600.0, cores=16) == 1
-    assert chunk_size(100_000, seconds=0.001, cores=16) == 1000
+    assert chunk_size(1_000_000, seconds=0.001, cores=16) == 1024  # what they return may be large
+    assert chunk_size(1_000_000, seconds=0.001, cores=16, nbytes=50) == 10_000
+    assert chunk_size(1_000_000, seconds=0.001, cores=16, nbytes=4 << 20) == 4
     assert chunk_size(160, seconds=0.001, cores=10) == 4
 
 

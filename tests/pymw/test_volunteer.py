@@ -111,6 +111,7 @@ def test_what_is_finished_comes_home_from_a_host_that_cannot_go_on(slot: Path) -
     (slot / "work").mkdir(exist_ok=True)
     journal = Journal(slot / "work" / JOURNAL)
     journal.finish(1, envelope.pack_outcome(Outcome(Ending.RETURNED, value="kept")))
+    journal.close()
     (slot / SIGNATURE).unlink()
     assert run(slot).returncode == 0
     first, kept, last = outcomes(slot)
@@ -152,6 +153,7 @@ def test_a_restarted_job_goes_on_behind_what_is_finished(slot: Path) -> None:
     journal.begin(0)
     journal.finish(0, envelope.pack_outcome(Outcome(Ending.RETURNED, value="kept")))
     journal.begin(1)
+    journal.close()
     with (slot / "work" / JOURNAL).open("ab") as file:
         file.write(b"\x01\0\0\0\xff")  # killed in the middle of writing
     assert run(slot).returncode == 0

@@ -16,14 +16,19 @@ __all__ = ["chunk_size", "cut"]
 TARGET_SECONDS = 300.0  # of one job, on a typical host
 ROUNDS = 4  # each core gets at least this many jobs of a call that is large enough
 FEWEST_CORES = 4  # assumed before volunteers have come
-MOST = 1000  # calls in one job: what its files may hold
+MOST = 10_000  # calls in one job
+MOST_BYTES = 16 << 20  # of arguments or results in one job's files, as far as they are foreseen
+UNKNOWN_BYTES = 16 << 10  # of a call's result, where nothing is known of it
 
 
-def chunk_size(tasks: int, *, seconds: float | None, cores: int) -> int:
-    """Calls for each workunit, where a call takes `seconds` (None: unknown) and `cores` volunteer."""
+def chunk_size(tasks: int, *, seconds: float | None, cores: int, nbytes: int = 0) -> int:
+    """Calls for each workunit, where a call takes `seconds` (None: unknown) and `cores` volunteer.
+
+    `nbytes` is the size of a call's arguments or result, whichever is larger; 0: unknown.
+    """
     fair = math.ceil(tasks / (ROUNDS * max(cores, FEWEST_CORES)))
     patient = MOST if not seconds else int(TARGET_SECONDS / seconds)
-    return max(1, min(fair, patient, MOST))
+    return max(1, min(fair, patient, MOST, MOST_BYTES // (nbytes or UNKNOWN_BYTES)))
 
 
 def cut(batch: Batch, size: int) -> Iterator[Batch]:

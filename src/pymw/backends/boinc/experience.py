@@ -22,12 +22,14 @@ class Experience:
     worked: bool = False
     times: deque[float] = field(default_factory=lambda: deque(maxlen=51))
     lost: Counter[str] = field(default_factory=Counter)
+    nbytes: int = 0  # of the largest outcome
     hosts: set[str] = field(default_factory=set)
     said: str = ""  # what the last of the failed attempts wrote
 
-    def ended(self, seconds: float | None) -> None:
+    def ended(self, seconds: float | None, nbytes: int = 0) -> None:
         """A call came to its end there, whatever that was."""
         self.worked = True
+        self.nbytes = max(self.nbytes, nbytes)
         if seconds is not None and seconds >= 0:
             self.times.append(seconds)
 

@@ -111,7 +111,7 @@ class Homecoming:
             elif outcome.ending is not Ending.LOST or packed is None:
                 events.append(self._ended(unit, index, outcome))
                 if outcome.ending is not Ending.LOST:
-                    experience.ended(outcome.seconds)
+                    experience.ended(outcome.seconds, len(packed[position]) if packed is not None else 0)
             elif (event := self._lost(unit, index, outcome, events)) is not None:
                 events.append(event)
                 again.append(i)

@@ -53,6 +53,7 @@ class Code:
     bundle: Bundle
     files: Mapping[str, str]  # what each of its jobs takes along: the name there -> the name on the server
     seconds: float | None  # that one call took at the rehearsal
+    nbytes: int = 0  # of what it returned there
     expires: float = 0.0  # until when volunteers' computers accept it
 
 
@@ -109,7 +110,9 @@ class Packer:
         size = batch.call.chunksize or 1
         if batch.call.chunksize is None and len(batch) > 1:
             cores = sum(host.ncpus for host in self._server.hosts())
-            size = chunk_size(len(batch), seconds=self.seconds(batch.call, code), cores=cores)
+            known = max(code.nbytes, self.experience[code.bundle.digest].nbytes)
+            nbytes = max(known, len(_arguments(batch, 0))) if known else 0
+            size = chunk_size(len(batch), seconds=self.seconds(batch.call, code), cores=cores, nbytes=nbytes)
         for piece in cut(batch, size):
             yield self._unit(piece, code)
 
@@ -220,14 +223,14 @@ class Packer:
     def _send(self, made: Bundle, batch: Batch, expires: float) -> Code:
         signed = self._worker.key.sign(self._worker.project, self._name, {BUNDLE: made.digest}, int(expires))
         files = {BUNDLE: made.data, SIGNATURE: signed}
-        seconds = None
+        seconds, nbytes = None, 0
         if self._rehearse:
             trusted = {TRUSTED: self._worker.trusted}
             options = batch.call.options
             job = envelope.Job((self._item(batch, 0),), tuple(named(options)), tuple(options.outputs))  # no time limit
-            seconds = rehearse(self._worker.program, files | trusted, named(options), job, name=batch.call.name)
+            seconds, nbytes = rehearse(self._worker.program, files | trusted, named(options), job, name=batch.call.name)
         names = {name: self._server.put_file(content) for name, content in files.items()}
-        return Code(made, names, seconds, expires)
+        return Code(made, names, seconds, nbytes, expires)
 
 
 def _unwrapped(call: Call) -> Callable[..., Any]:

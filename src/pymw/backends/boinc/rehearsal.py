@@ -26,8 +26,10 @@ PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal lo
 
 def rehearse(
     program: bytes, code: Mapping[str, bytes], files: Mapping[str, Path], job: envelope.Job, *, name: str
-) -> float:
-    """Seconds that the call in `job` took, or had taken when it was cut short; `files` are its data files.
+) -> tuple[float, int]:
+    """Seconds that the call in `job` took, or had taken when it was cut short, and the bytes of its outcome, if any.
+
+    `files` are its data files.
 
     Raises UnshippableError where the code does not load, or the result cannot be sent.
     """
@@ -55,13 +57,13 @@ def rehearse(
         try:
             _, stderr = child.communicate(timeout=PATIENCE)
         except subprocess.TimeoutExpired:
-            return PATIENCE
+            return PATIENCE, 0
         finally:
             _end(child)
         took = time.perf_counter() - started
         if not (slot / OUTCOMES).exists():
             if child.returncode < 0:
-                return took  # it died of a signal: the workers' attempts will tell of it
+                return took, 0  # it died of a signal: the workers' attempts will tell of it
             said = stderr.decode("utf-8", "replace").strip()
             raise UnshippableError(f"{name} does not load as a volunteer's computer would load it:\n{said}")
         (packed,) = envelope.unpack_outcomes((slot / OUTCOMES).read_bytes())
@@ -69,7 +71,7 @@ def rehearse(
     if kind == Ending.UNSENDABLE.value:
         outcome = envelope.unpack_outcome(packed, ())
         raise UnshippableError(f"{name}: {outcome.detail}")
-    return envelope.running_time(packed) or took
+    return envelope.running_time(packed) or took, len(packed)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
