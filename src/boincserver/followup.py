@@ -101,10 +101,15 @@ class FollowUp:
                 return
             verdict = self._verdict(job)
             seen = lifecycle.viable(job)
-            self._writer.call(lambda tx: self._decide(tx, workunitid, seen, verdict))
         except Exception:
             log.exception("validating job %d failed; it is tried again later", workunitid)
             self._post(lambda tx: self._later(tx, workunitid))
+            return
+        # Not waited for: the verdicts on many jobs share a commit.
+        self._post(
+            lambda tx: self._decide(tx, workunitid, seen, verdict),
+            lambda: self._post(lambda tx: self._later(tx, workunitid)),
+        )
 
     def _verdict(self, job: lifecycle.Job) -> lifecycle.Verdict:
         db = self._database.reader()
@@ -140,9 +145,9 @@ class FollowUp:
             jobs.save(tx.db, job, after, now, outputs=self._pipeline.outputs)
             tx.on_commit(lambda: self._due(after.workunit.transition_time))
 
-    def _post(self, operation: Callable[[Transaction], object]) -> None:
+    def _post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
         try:
-            self._writer.post(operation)
+            self._writer.post(operation, failed)
         except RuntimeError:
             log.debug("closing: the rest is done at the next start")
 

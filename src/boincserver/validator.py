@@ -41,7 +41,10 @@ class ResultFiles:
 
 
 class Validator(Protocol[T]):
-    """How the results of an application are compared."""
+    """How the results of an application are compared.
+
+    With `alone_on_the_spot = True` a small result that needs no comparison is loaded within its report's transaction.
+    """
 
     def load(self, result: ResultFiles) -> T:
         """What is to be compared; InvalidResult for an output that cannot be right."""

@@ -168,10 +168,10 @@ class Writer:
         self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
         return future.result()
 
-    def post(self, operation: Callable[[Transaction], object]) -> None:
-        """Run some time soon, from any thread; nobody waits, and a failure is logged."""
+    def post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
+        """Run some time soon, from any thread; nobody waits, a failure is logged and `failed` called."""
         future: Future[object] = Future()
-        future.add_done_callback(_log_failure)
+        future.add_done_callback(lambda done: _log_failure(done, failed))
         self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
 
     async def close(self) -> None:
@@ -324,6 +324,8 @@ class Writer:
         self._idle.set()
 
 
-def _log_failure(future: Future[object]) -> None:
+def _log_failure(future: Future[object], failed: Callable[[], object] | None) -> None:
     if (error := future.exception()) is not None:
         log.error("a background change failed", exc_info=error)
+        if failed is not None:
+            failed()

@@ -30,6 +30,8 @@ class Readable:
 class OutcomeValidator:
     """Compares type and content of values, and type and arguments of exceptions."""
 
+    alone_on_the_spot = True
+
     def __init__(self) -> None:
         self._rules: dict[Path | None, Rules] = {}
 
