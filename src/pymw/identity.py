@@ -24,6 +24,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import itertools
 import pickle
 import sys
 import sysconfig
@@ -144,7 +145,12 @@ class _Walk:
             self._value(thing, name)
 
     def _note(self, name: str, content: str) -> None:
-        self.parts[name] = _hash(content)
+        digest, told = _hash(content), name
+        # A decorated function and its wrapper go by one name; both count.
+        for other in itertools.count(2):
+            if self.parts.setdefault(told, digest) == digest:
+                return
+            told = f"{name} ({other})"
 
     def _code(self, thing: Any) -> None:
         """A function or a class."""
@@ -289,7 +295,8 @@ def _file(top: str) -> str | None:
 
 def _tree(thing: Any) -> ast.AST | None:
     try:
-        source = textwrap.dedent(inspect.getsource(thing))
+        # By its code: a function's own source is not that of the one that it wraps.
+        source = textwrap.dedent(inspect.getsource(getattr(thing, "__code__", thing)))
     except (OSError, TypeError):
         return None
     try:

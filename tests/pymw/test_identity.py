@@ -1,0 +1,246 @@
+"""What makes a function the same function: each kind of thing that it may reach is edited in turn."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+from pathlib import Path
+
+import pytest
+
+from pymw.identity import _owner, identify
+
+MODULE = '''
+import functools
+import helper
+import numpy
+from helper import *
+from helper import Base, halve
+from helper import third as divided
+
+FACTOR = 3
+TABLE = {"a": 1}
+REGISTRY = {"inner": lambda x: x + 5}
+
+def unrelated(x):
+    return x
+
+def twice(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args) * 2
+    return wrapper
+
+@twice
+def inner(x):
+    return x * FACTOR
+
+class Unused:
+    def method(self):
+        return 1
+
+class Tool(Base):
+    """A tool."""
+    SIZE = 4
+
+    @property
+    def large(self):
+        return self.SIZE > 3
+
+    @staticmethod
+    def fixed():
+        return 11
+
+    def method(self, x):
+        return x + self.SIZE + self.offset()
+
+    def offset(self):
+        return 12
+
+GLOBAL_TOOL = Tool(13)
+
+def make(step):
+    def stepper(x):
+        return x + step
+    return stepper
+
+stepper = make(14)
+partly = functools.partial(pow, 15)
+
+def function(x, extra=1, *, only=2):
+    """What it does."""
+    # a comment
+    def nested(y):
+        return y + 16
+    total = inner(x) + halve(x) + helper.third(x) + TABLE["a"] + extra + only + nested(x)
+    total += Tool(17).method(x) + GLOBAL_TOOL.size + stepper(x) + partly(x) + REGISTRY["inner"](x)
+    return numpy.abs(total) + [y + 18 for y in range(x)][0]
+
+def late(x):
+    import deeper
+    return deeper.deep(x)
+
+def dynamic(x):
+    return getattr(helper, "un" + "used")(x) + globals()["FACTOR"]
+'''
+HELPER = """
+CONSTANT = 21
+
+class Base:
+    def __init__(self, size):
+        self.size = size
+
+def halve(x):
+    return x // 2
+
+def third(x):
+    return x // 3 + CONSTANT
+
+def unused(x):
+    return x
+"""
+DEEPER = """
+import deepest
+def deep(x):
+    return deepest.DEEP + x
+"""
+DEEPEST = "DEEP = 31\n"
+
+# What is edited, in which module, from what, to what, and whether `function` (or another) is another one then.
+EDITS = [
+    ("nothing", "module", "", "", False),
+    ("a comment", "module", "# a comment", "# another comment", False),
+    ("a docstring", "module", "What it does.", "What it is for.", False),
+    ("a docstring of a class", "module", "A tool.", "Some tool.", False),
+    ("the lines it is on", "module", "FACTOR = 3", "\n\n\nFACTOR = 3", False),
+    ("an unrelated function", "module", "def unrelated(x):\n    return x", "def unrelated(x):\n    return -x", False),
+    ("an unrelated class", "module", "return 1\n", "return 2\n", False),
+    ("the function", "module", "return numpy.abs(total)", "return 1 + numpy.abs(total)", True),
+    ("a function inside it", "module", "y + 16", "y - 16", True),
+    ("a comprehension inside it", "module", "y + 18", "y - 18", True),
+    ("a function that it calls", "module", "return x * FACTOR", "return FACTOR * x", True),
+    ("a decorator", "module", "function(*args) * 2", "function(*args) * 3", True),
+    ("a decorator taken off", "module", "@twice\n", "", True),
+    ("a global number", "module", "FACTOR = 3", "FACTOR = 4", True),
+    ("a global table", "module", '{"a": 1}', '{"a": 2}', True),
+    ("a function in a table", "module", "lambda x: x + 5", "lambda x: x + 6", True),
+    ("a default", "module", "extra=1", "extra=2", True),
+    ("a keyword's default", "module", "only=2", "only=3", True),
+    ("a method", "module", "return x + self.SIZE", "return x - self.SIZE", True),
+    ("a method that a method calls", "module", "return 12", "return -12", True),
+    ("an attribute of a class", "module", "SIZE = 4", "SIZE = 5", True),
+    ("a property", "module", "self.SIZE > 3", "self.SIZE > 2", True),
+    ("a static method", "module", "return 11", "return -11", True),
+    ("the state of a global object", "module", "Tool(13)", "Tool(-13)", True),
+    ("a closure's cell", "module", "make(14)", "make(-14)", True),
+    ("a closure's code", "module", "return x + step", "return x - step", True),
+    ("the arguments of a partial", "module", "partial(pow, 15)", "partial(pow, 16)", True),
+    ("an imported function", "helper", "return x // 2", "return x // 2 + 0", True),
+    ("an imported base class", "helper", "self.size = size", "self.size = -size", True),
+    ("an attribute of a module", "helper", "return x // 3", "return x // 4", True),
+    ("a global of another module", "helper", "CONSTANT = 21", "CONSTANT = 22", True),
+    ("late: the function", "module", "deeper.deep(x)", "deeper.deep(-x)", True),
+    ("late: the module imported inside", "deeper", "+ x", "- x", True),
+    ("late: what that imports", "deepest", "31", "32", True),
+    (
+        "dynamic: what getattr may reach",
+        "helper",
+        "def unused(x):\n    return x",
+        "def unused(x):\n    return -x",
+        True,
+    ),
+    ("dynamic: what globals() may reach", "module", "FACTOR = 3", "FACTOR = 4", True),
+    (
+        "dynamic: something of the module",
+        "module",
+        "def unrelated(x):\n    return x",
+        "def unrelated(x):\n    return -x",
+        True,
+    ),
+]
+
+
+@pytest.fixture
+def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    written = []
+
+    def written_anew(sources: dict[str, str], function: str = "function") -> str:
+        folder = tmp_path / str(len(written))
+        folder.mkdir()
+        written.append(folder)
+        for name, text in sources.items():
+            (folder / f"{name}.py").write_text(text)
+        monkeypatch.syspath_prepend(folder)
+        forget(sources)
+        return identify(getattr(importlib.import_module("module"), function)).digest
+
+    yield written_anew
+    forget(SOURCES)
+
+
+def forget(names) -> None:
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+SOURCES = {"module": MODULE, "helper": HELPER, "deeper": DEEPER, "deepest": DEEPEST}
+
+
+@pytest.mark.parametrize(("what", "where", "old", "new", "counts"), EDITS, ids=[edit[0] for edit in EDITS])
+def test_only_what_the_function_reaches_counts(digest, what: str, where: str, old: str, new: str, counts: bool) -> None:
+    function = what.partition(":")[0] if ":" in what else "function"
+    sources = SOURCES
+    if function == "function":  # a star import makes the whole module count, as the test below shows
+        sources = SOURCES | {"module": MODULE.replace("from helper import *\n", "")}
+    assert not old or sources[where].count(old) == 1
+    before = digest(sources, function)
+    assert (digest(sources | {where: sources[where].replace(old, new)}, function) != before) is counts
+
+
+def test_an_unused_function_of_a_helper_does_not_count(digest) -> None:
+    before = digest(SOURCES)
+    edited = HELPER.replace("def unused(x):\n    return x", "def unused(x):\n    return -x")
+    assert digest(SOURCES | {"helper": edited}) == before
+
+
+def test_a_function_that_is_defined_through_a_star_import_counts(digest) -> None:
+    sources = {"module": "from helper import *\n\ndef function(x):\n    return halve(x)\n", "helper": HELPER}
+    before = digest(sources)
+    assert digest(sources | {"helper": HELPER.replace("x // 2", "x // 5")}) != before
+
+
+def test_another_version_of_an_installed_package_counts(digest, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, sources = (
+        importlib.metadata.version,
+        {"module": "import numpy\n\ndef function(x):\n    return numpy.abs(x)\n"},
+    )
+    before = digest(sources)
+    assert digest(sources) == before
+    _owner.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == "numpy" else real(name))
+    assert digest(sources) != before
+    _owner.cache_clear()
+
+
+def test_without_source_the_compiled_code_counts() -> None:
+    def made(source: str) -> str:
+        cell: dict[str, object] = {"__name__": "no_such_module"}
+        exec(compile(source, "<nowhere>", "exec"), cell)
+        return identify(cell["function"]).digest  # type: ignore[arg-type]
+
+    before = made("def function(x): return x + 1")
+    assert made("def function(x): return x + 1") == before
+    assert made("def function(x): return x + 2") != before
+    assert made("def function(x): return x - 1") != before
+
+
+def test_every_wrapper_of_a_function_counts(digest) -> None:
+    source = "def plus(n):\n    def decorate(f):\n        @functools.wraps(f)\n        def wrapper(x):\n            return f(x) + n\n        return wrapper\n    return decorate\n\n"
+    source = "import functools\n\n" + source + "@plus(1)\n@plus(2)\ndef function(x):\n    return x\n"
+    before = digest({"module": source})
+    assert digest({"module": source.replace("plus(1)", "plus(3)")}) != before
+    assert digest({"module": source.replace("plus(2)", "plus(3)")}) != before
+    assert digest({"module": source.replace("f(x) + n", "f(x) - n")}) != before
+    assert digest({"module": source.replace("return x\n", "return -x\n")}) != before
