@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
 import time
@@ -15,7 +16,7 @@ from pymw.dependencies import dependencies, when_ready
 from pymw.errors import UnsupportedOption
 from pymw.files import named
 from pymw.leaving import Belongings
-from pymw.mapping import Gathering, Reading, read
+from pymw.mapping import Gathering, Reading, stretches
 from pymw.retrying import Retrying
 from pymw.sending import Sending
 from pymw.sources import find_named
@@ -142,22 +143,25 @@ class Dispatch:
         call = Call(fn, options, receiver, many=True, chunksize=reading.chunksize, run=self.run)
         sending = Sending(self, call, gathering, iterables, reading.buffersize)
 
-        def leave() -> None:
+        def leave(interrupted: bool) -> None:
             if gathering.away and self.run is not None:
                 gathering.stop_reading()  # the run goes on, and the journal takes what comes
             elif not gathering.complete or gathering.away:
+                if interrupted:
+                    self._belongings.tell(interrupted=True)
                 gathering.abandon()
-                self.backend.cancel(call)
+                self.backend.cancel(call, running=interrupted)  # the workers are free at once for what comes next
                 self.intake.dismiss(call)
 
         try:
             sending.begin()
         except BaseException:
-            leave()
+            leave(False)
             if bar is not None:
                 bar.close()
             raise
-        return read(gathering, sending.more, deadline=deadline, on_error=reading.on_error, leave=leave, bar=bar)
+        parts = stretches(gathering, sending.more, deadline=deadline, on_error=reading.on_error, leave=leave, bar=bar)
+        return itertools.chain.from_iterable(parts)  # several times quicker, item by item, than a generator
 
     def send(self, batch: Batch) -> None:
         """To the backend, or as far as the run's journal does not know the result already."""

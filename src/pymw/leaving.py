@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import threading
 from dataclasses import dataclass
@@ -37,6 +38,21 @@ class Belongings:
         if self.shelf is not None:
             self.shelf.close()
 
+    def tell(self, *, interrupted: bool = False) -> None:
+        """What lives on and how to go on with it, for whoever left while tasks were not over."""
+        if not self.intake.open_calls():
+            return
+        if self.run is None:
+            if interrupted:
+                sys.stderr.write('pymw: unfinished tasks are cancelled; those of Master(..., run="a name") can go on\n')
+            return
+        name = self.run.name
+        if self.backend.capabilities.outlives_master:
+            told = f"run {name!r} goes on at {self.backend.name}; run the script again to collect it, or `pymw cancel`"
+        else:
+            told = f"run {name!r} is not over; run the script again to go on with it"
+        sys.stderr.write(f"pymw: {told}; `pymw show {shlex.quote(name)}` tells how far it is\n")
+
     def finish(self) -> None:
         """Close when the last task is over, or at once where the run goes on without us."""
         if self.run is not None and self.backend.capabilities.outlives_master:
@@ -65,6 +81,7 @@ def _at_exit() -> None:
         with contextlib.suppress(KeyboardInterrupt):
             if not interrupted:
                 belongings.intake.wait()
+        belongings.tell(interrupted=True)
         belongings.close()
 
 

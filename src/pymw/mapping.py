@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from pymw.backlog import Backlog
 from pymw.bar import Bar
 from pymw.files import put_down
 
-__all__ = ["Gathering", "OnError", "Reading", "read"]
+__all__ = ["Gathering", "OnError", "Reading", "stretches"]
 
 OnError = Literal["raise", "return", "skip"]
 
@@ -187,31 +186,21 @@ class Failed:
         self.error = error
 
 
-def read(
+def stretches(
     gathering: Gathering,
     feed: Callable[[], int | None],
     *,
     deadline: float | None,
     on_error: OnError,
-    leave: Callable[[], None],
-    bar: Bar | None,
-) -> Iterator[Any]:
-    """What `map` returns. `feed` sends more of an unsized input, and says at how many unfinished tasks to come again.
-
-    A failure is always a stretch of its own, so that the long stretches, of plain values, need no look at each.
-    """
-    stretches = _stretches(gathering, feed, deadline, on_error, leave, bar)
-    return itertools.chain.from_iterable(stretches)  # several times quicker, item by item, than a generator
-
-
-def _stretches(
-    gathering: Gathering,
-    feed: Callable[[], int | None],
-    deadline: float | None,
-    on_error: OnError,
-    leave: Callable[[], None],
+    leave: Callable[[bool], None],
     bar: Bar | None,
 ) -> Iterator[Iterable[Any]]:
+    """What `map` returns, in stretches. `feed` sends more of an unsized input, and says when to come again.
+
+    A failure is always a stretch of its own, so that the long stretches, of plain values, need no look at each.
+    `leave` is called at the end, however that comes, and told whether it was Ctrl-C.
+    """
+    interrupted = False
     try:
         while True:
             again = feed()
@@ -231,8 +220,11 @@ def _stretches(
                         yield (error,)
                 finally:
                     del error  # no cycle through the traceback
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
     finally:
-        leave()
+        leave(interrupted)
         if bar is not None:
             bar.close()
 

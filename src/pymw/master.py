@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
@@ -97,7 +96,7 @@ class Master(View):
         try:
             self._intake.wait()
         except BaseException:
-            self._leave()
+            self._leave(interrupted=True)
             raise
         self._close()
 
@@ -106,7 +105,7 @@ class Master(View):
         if exc_type is None:
             self.shutdown()
         else:
-            self._leave()
+            self._leave(interrupted=issubclass(exc_type, KeyboardInterrupt))
 
     # Beyond the Executor.
 
@@ -163,12 +162,11 @@ class Master(View):
     def _repr_html_(self) -> str:
         return self.status()._repr_html_()
 
-    def _leave(self) -> None:
+    def _leave(self, *, interrupted: bool) -> None:
         """Go at once: what is not over is cancelled, and whoever waits for it is told."""
         self._finalizer.detach()
-        if self._dispatch.end() and self._run is not None:
-            told = f"pymw: run {self._run.name!r} is not over; run the script again to go on with it\n"
-            sys.stderr.write(told)
+        self._belongings.tell(interrupted=interrupted)
+        self._dispatch.end()
 
     def _close(self) -> None:
         self._finalizer.detach()

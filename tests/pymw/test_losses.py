@@ -333,16 +333,50 @@ def test_the_interpreter_waits_for_what_was_submitted(tmp_path: Path) -> None:
     assert (out, err) == ("top level\napple\n", "")
 
 
-@pytest.mark.parametrize("how", ["with Master('local', max_workers=2) as master:", "if master := Master('local:2'):"])
-def test_ctrl_c_returns_within_a_second_and_leaves_nobody(tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("with Master('local', max_workers=2) as master:", "unfinished tasks are cancelled"),
+        ("if master := Master('local:2'):", "unfinished tasks are cancelled"),
+        (
+            "with Master('local:2', run='a run') as master:",
+            "run the script again to go on with it; `pymw show 'a run'`",
+        ),
+        ("if master := Master('local:2', run='other'):", "run 'other' is not over; run the script again"),
+    ],
+)
+def test_ctrl_c_returns_within_a_second_tells_how_to_go_on_and_leaves_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str, told: str
+) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
     process = run_script(tmp_path, f"{how}\n    print(list(master.map(nap, [20.0] * 4)))")
     assert eventually(lambda: len(worker_pids(tmp_path)) == 2)
     began = time.monotonic()
-    process.send_signal(signal.SIGINT)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
     _, err = process.communicate(timeout=LIMIT)
     took = time.monotonic() - began
     assert "KeyboardInterrupt" in err
+    assert err.count("KeyboardInterrupt") == 1, err
+    assert err.count(told) == 1, err
     assert took < 10  # a second on a quiet machine; this one may be loaded
+    assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
+
+
+def test_an_interrupted_cell_leaves_the_master_usable(tmp_path: Path) -> None:
+    body = """
+with Master("local", max_workers=2) as master:
+    try:
+        list(master.map(nap, [600.0] * 4))
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+    print(list(master.map(abs, [-1, -2])))
+"""
+    process = run_script(tmp_path, body)
+    assert eventually(lambda: len(worker_pids(tmp_path)) == 2)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=LIMIT)
+    assert out == "top level\ninterrupted\n[1, 2]\n"
+    assert err == 'pymw: unfinished tasks are cancelled; those of Master(..., run="a name") can go on\n'
     assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
 
 
