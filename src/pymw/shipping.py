@@ -6,6 +6,7 @@ from __future__ import annotations
 import builtins
 import contextlib
 import dis
+import functools
 import itertools
 import pickle
 import sys
@@ -222,6 +223,8 @@ def culprit(value: Any, root: str) -> str | None:
         return None
     path, seen = root, {id(value)}
     for _ in range(DEEPEST):
+        if type(value).__name__ in _KINDS:
+            break  # what is inside says less
         step = next(((p, v) for p, v in _children(value) if id(v) not in seen and fails(v)), None)
         if step is None:
             break
@@ -245,8 +248,17 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         for name in global_names(value.__code__):
             if name in value.__globals__:
                 yield f".{name}", value.__globals__[name]
+    elif isinstance(value, types.MethodType):
+        yield ".self", value.__self__
+        yield from _children(value.__func__)
+    elif isinstance(value, functools.partial):
+        yield ".func", value.func
+        yield from ((f".args[{i}]", item) for i, item in enumerate(value.args))
+        yield from ((f".keywords[{name!r}]", item) for name, item in value.keywords.items())
     elif not isinstance(value, (type, types.ModuleType)):
         yield from ((f".{name}", item) for name, item in getattr(value, "__dict__", {}).items())
+        slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
+        yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))
 
 
 _KINDS = {
@@ -259,6 +271,7 @@ _KINDS = {
     "BufferedWriter": "open files",
     "Thread": "threads",
     "Master": "a Master",
+    "BoundMaster": "a Master",
 }
 
 

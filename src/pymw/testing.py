@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pymw import worker
@@ -26,20 +27,18 @@ from pymw.backends.protocol import (
     Progressed,
     Setup,
 )
-from pymw.errors import BackendError, UnsupportedOption
+from pymw.errors import BackendError
 from pymw.outcome import resolve_imported
 
 if TYPE_CHECKING:
     from pymw.master import Master
 
-__all__ = ["MemoryBackend", "memory", "memory_master", "open_memory"]
+__all__ = ["MemoryBackend", "local_master", "memory", "memory_master", "open_memory", "pymw_home"]
 
 
 def open_memory(address: str, setup: Setup) -> MemoryBackend:
     """``memory``: `max_workers` threads of this process, one if not given."""
-    for name in ("initializer", "mp_context", "max_tasks_per_child"):
-        if getattr(setup, name) is not None:
-            raise UnsupportedOption(name, "memory", "it has no processes")
+    setup.refuse("initializer", "mp_context", "max_tasks_per_child", backend="memory", why="it has no processes")
     return MemoryBackend(setup, setup.max_workers or 1)
 
 
@@ -63,6 +62,20 @@ else:
         """A pytest fixture: a master on the in-memory backend."""
         with memory() as master:
             yield master
+
+    @pytest.fixture
+    def local_master() -> Iterator[Master]:
+        """A pytest fixture: a master with two worker processes."""
+        from pymw.master import Master
+
+        with Master("local", max_workers=2) as master:
+            yield master
+
+    @pytest.fixture
+    def pymw_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A pytest fixture: the named runs of this test are kept here, and nowhere else."""
+        monkeypatch.setenv("PYMW_HOME", str(tmp_path))
+        return tmp_path
 
 
 class MemoryTask(worker.CurrentTask):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -154,6 +156,25 @@ def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> N
 
     with pytest.raises(UnshippableError, match=r"args\[0\]\['model'\]\.lock: thread locks cannot be sent"):
         master.submit(identity, {"model": Model()})
+    lock = threading.Lock()
+    with pytest.raises(UnshippableError, match=r"<lambda>\.lock: thread locks cannot be sent"):
+        master.submit(lambda: lock)
+    with pytest.raises(UnshippableError, match=r"kwargs\['key'\]: generators cannot be sent"):
+        master.submit(sorted, [], key=(n for n in []))
+    with pytest.raises(UnshippableError, match=r"args\[0\]\[2\]\[1\]: a Master cannot be sent"):
+        master.submit(identity, [1, 2, (3, master)])
+
+    @dataclass(slots=True)
+    class Pipeline:
+        engine: Master
+
+        def step(self, x: int) -> int:
+            return x
+
+    with pytest.raises(UnshippableError, match=r"step\.self\.engine: a Master cannot be sent"):
+        master.submit(Pipeline(master).step, 1)
+    with pytest.raises(UnshippableError, match=r"partial\.args\[0\]\.engine: a Master cannot be sent"):
+        master.submit(functools.partial(identity, Pipeline(master)))
     kept = list(master.map(type, [1, threading.Lock(), 2], on_error="return", timeout=LIMIT))
     assert kept[0] is int
     assert isinstance(kept[1], UnshippableError)

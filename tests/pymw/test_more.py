@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import itertools
 import operator
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,9 @@ import pytest
 import pymw
 from pymw import Master
 from pymw.bar import BarOnTerminal, LinesInLog, bar_for
+from pymw.testing import local_master, memory_master, pymw_home
+
+__all__ = ["local_master", "memory_master", "pymw_home"]
 
 LIMIT = 60.0
 
@@ -44,6 +49,28 @@ def test_map_reduce_of_little_data(master: Master) -> None:
     assert master.map_reduce(square, operator.add, [], initial=0) == 0
     with pytest.raises(TypeError, match="initial="):
         master.map_reduce(square, operator.add, [])
+
+
+def test_map_reduce_never_swallows_an_endless_input(master: Master) -> None:
+    def up_to_a_thousand(x: int) -> int:
+        if x == 1000:
+            raise ValueError("a thousand is enough")
+        return x
+
+    with pytest.raises(ValueError, match="enough"):
+        master.map_reduce(up_to_a_thousand, operator.add, itertools.count())
+
+
+def test_map_reduce_reduces_at_the_workers(master: Master) -> None:
+    def where(_: int) -> set[int]:
+        return {os.getpid()}
+
+    def both(left: set[int], right: set[int]) -> set[int]:
+        return left | right | {os.getpid()}
+
+    processes = master.map_reduce(where, both, range(5000), block=5)
+    assert processes
+    assert os.getpid() not in processes
 
 
 def test_what_is_shared_is_read_once_by_each_worker(master: Master) -> None:
@@ -89,6 +116,65 @@ def test_joblib_runs_on_a_master(master: Master) -> None:
             Parallel(n_jobs=2)(delayed(int)(text) for text in ["1", "x"])
     with parallel_config("pymw"):
         assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(20)) == [i * i for i in range(20)]
+
+
+def test_scikit_learn_searches_on_a_master(master: Master) -> None:
+    if importlib.util.find_spec("sklearn") is None:
+        pytest.skip("not installed: scikit-learn")
+    from joblib import parallel_config
+    from sklearn.datasets import load_iris
+    from sklearn.ensemble import RandomForestClassifier
+    from sklearn.model_selection import GridSearchCV
+
+    from pymw.joblib import register
+
+    register()
+    x, y = load_iris(return_X_y=True)
+    forest = RandomForestClassifier(n_estimators=5, random_state=1)
+    alone = GridSearchCV(forest, {"max_depth": [1, 3]}, cv=3).fit(x, y)
+    with parallel_config("pymw", master=master):
+        here = GridSearchCV(forest, {"max_depth": [1, 3]}, cv=3, n_jobs=-1).fit(x, y)
+        trees = RandomForestClassifier(n_estimators=8, random_state=2, n_jobs=2).fit(x, y)
+    assert list(here.cv_results_["mean_test_score"]) == list(alone.cv_results_["mean_test_score"])
+    assert here.best_params_ == alone.best_params_
+    assert trees.score(x, y) > 0.9
+
+
+def test_the_public_fixtures(memory_master: Master, local_master: Master, pymw_home: Path) -> None:
+    assert (memory_master.backend, memory_master.submit(abs, -3).result(LIMIT)) == ("memory", 3)
+    assert (local_master.backend, local_master.submit(os.getpid).result(LIMIT) == os.getpid()) == ("local", False)
+    with Master("memory", run="here") as master:
+        master.submit(abs, -3).result(LIMIT)
+    assert [path.name for path in (pymw_home / "runs").iterdir()] == ["here"]
+
+
+def test_numerical_libraries_share_the_cores_with_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def threads() -> list[str | None]:
+        names = ("OMP", "OPENBLAS", "MKL")
+        return [os.environ.get(f"{name}_NUM_THREADS") for name in names]
+
+    for name in ("OMP", "OPENBLAS", "MKL"):
+        monkeypatch.delenv(f"{name}_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    with Master("local", max_workers=cores) as master:
+        assert master.submit(threads).result(LIMIT) == ["1"] * 3
+    monkeypatch.setenv("MKL_NUM_THREADS", "7")
+    with Master("local", max_workers=1) as master:
+        assert master.submit(threads).result(LIMIT) == [str(cores), str(cores), "7"]
+
+
+def test_a_local_future_tells_its_times(master: Master) -> None:
+    before = time.time()
+    future = master.submit(sum, range(10**6))
+    future.result(LIMIT)
+    assert future.started is not None
+    assert future.seconds is not None
+    assert future.cpu_seconds is not None
+    assert before - 1 < future.submitted <= future.started + 1 <= time.time() + 2
+    assert 0 < future.seconds < LIMIT
+    assert 0 <= future.cpu_seconds < LIMIT
+    assert f"on process {future.worker.split()[1]}" in repr(future)
+    assert f"{future.seconds:.3g} s" in future.explain()
 
 
 def test_lines_in_a_log() -> None:

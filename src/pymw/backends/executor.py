@@ -20,7 +20,7 @@ from typing import Any
 
 from pymw import worker
 from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
-from pymw.errors import BackendError, BrokenBackend, UnshippableError, UnsupportedOption
+from pymw.errors import BackendError, BrokenBackend, UnshippableError
 from pymw.files import InFolder, Left
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
 from pymw.shipping import own_modules_by_value, pack, pack_call, ship
@@ -45,10 +45,9 @@ class ExecutorBackend:
         survives_worker_loss: bool = False,
         elsewhere: bool = False,
     ) -> None:
-        for option in ("initializer", "max_tasks_per_child", "mp_context"):
-            if getattr(setup, option) is not None:
-                raise UnsupportedOption(option, name or type(executor).__name__, "give it to the executor itself")
         self.name = name or f"executor {type(executor).__name__}"
+        options = ("initializer", "max_tasks_per_child", "mp_context")
+        setup.refuse(*options, backend=self.name, why="give it to the executor itself")
         self._executor = executor
         self._collector = setup.collector
         self._in_threads = isinstance(executor, ThreadPoolExecutor)

@@ -364,6 +364,12 @@ class Setup:
     max_tasks_per_child: int | None = None
     mp_context: Any = None
 
+    def refuse(self, *options: str, backend: str, why: str) -> None:
+        """UnsupportedOption for the first of these that was given."""
+        for name in options:
+            if getattr(self, name) is not None:
+                raise UnsupportedOption(name, backend, why)
+
 
 # What a backend's module offers to the registry: everything after the colon of the URL, and the set-up.
 BackendFactory = Callable[[str, Setup], Backend]
