@@ -111,16 +111,27 @@ def set_password(db: Session, number: int, stored_password: str) -> None:
     db.run(update_where(user_table, ("passwd_hash",), ("id",)), was_id=number, passwd_hash=stored_password)
 
 
-def create(db: Session, email: str, name: str, stored_password: str, now: int) -> User:
-    """A new account; AccountError if there is one with this address. `stored_password` is from `hash_password`."""
+def create(db: Session, email: str, name: str, stored_password: str, now: int, secret: bytes) -> User:
+    """A new account; AccountError if there is one with this address. `stored_password` is from `hash_password`.
+
+    The key follows from the project's secret and the address: an account that is made again, since a restored backup
+    does not know it, has the key that its computers hold.
+    """
     if find_by_email(db, email) is not None:
         raise AccountError(protocol.EXISTS, "there is an account with this address and another password")
+    key = _derived(secret, "authenticator", email)
+    if db.get(user_table, ("id",), authenticator=key) is not None:
+        key = secrets.token_hex(16)  # of an account that had this address before
     values: dict[str, Any] = {
-        "authenticator": secrets.token_hex(16),
+        "authenticator": key,
         "email_addr": email,
         "name": name,
-        "cross_project_id": secrets.token_hex(16),
+        "cross_project_id": _derived(secret, "cross-project id", email),
         "passwd_hash": stored_password,
     }
     number = db.insert(user_table, create_time=now, **values)
     return User(id=number, **values)
+
+
+def _derived(secret: bytes, what: str, email: str) -> str:
+    return hmac.new(secret, f"{what} of {email}".encode(), hashlib.sha256).hexdigest()[:32]

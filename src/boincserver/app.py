@@ -147,8 +147,8 @@ class _Web:
             raise AccountError(account_protocol.CREATION_DISABLED, "only the operator makes accounts in this project")
         async with self._hashing:
             stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
-        now = int(self.service.clock())
-        user = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now))
+        now, secret = int(self.service.clock()), self.service.project.upload_secret
+        user = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now, secret))
         return account_protocol.account_out(user.authenticator)
 
     async def _password_is_right(self, user: accounts.User, passwd_hash: str) -> bool:

@@ -6,7 +6,7 @@ import argparse
 import logging
 import sys
 
-from boincserver.commands import operate, submit
+from boincserver.commands import operate, safety, submit
 from boincserver.commands.show import show_error
 from boincserver.errors import BoincServerError
 
@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     operate.add(commands)
     submit.add(commands)
+    safety.add(commands)
     return parser
 
 

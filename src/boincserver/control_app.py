@@ -253,7 +253,10 @@ class _Control(RightsCalls):
         known = accounts.find_by_email(self.reader, email)
         if known is not None:
             return known.authenticator
-        return (await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now))).authenticator
+        secret = self.service.project.upload_secret
+        return (
+            await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now, secret))
+        ).authenticator
 
     async def call_ensure_app(
         self, _data: memoryview, name: str, validator: str, assimilator: str, **columns: Any

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import Engine, Table, bindparam, event
+from sqlalchemy import Connection, Engine, Table, bindparam, event
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -36,6 +36,7 @@ _AWAY: Final = frozenset({0, 1040, 1053, 1077, 1079, 1080, 1927, 2002, 2003, 200
 _LOST_RACE: Final = frozenset({1020, 1205, 1213})
 _DUPLICATE: Final = 1062
 _NAMES: Final = 250
+_GIVEN: Final = sqlalchemy.table("sqlite_sequence", sqlalchemy.column("name"), sqlalchemy.column("seq"))
 """Rows whose ids are asked for in one statement."""
 
 
@@ -73,7 +74,11 @@ def select_locked(table: Table, columns: tuple[str, ...], conditions: tuple[str,
 
 @lru_cache(maxsize=16)
 def _last_id(table: Table) -> ClauseElement:
-    return sqlalchemy.select(sqlalchemy.func.coalesce(sqlalchemy.func.max(table.c.id), 0))
+    # SQLite's own record of what was given, which a restored project sets beyond what can have been.
+    given = sqlalchemy.select(_GIVEN.c.seq).where(_GIVEN.c.name == table.name).scalar_subquery()
+    newest = sqlalchemy.select(sqlalchemy.func.max(table.c.id)).scalar_subquery()
+    known = [sqlalchemy.func.coalesce(number, 0) for number in (given, newest)]
+    return sqlalchemy.select(sqlalchemy.func.max(*known))
 
 
 @lru_cache(maxsize=16)
@@ -294,7 +299,13 @@ def _engine(url: str) -> Engine:
         url, connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30}
     )
     event.listen(engine, "connect", _sqlite_settings)
+    # The driver begins no transaction by itself then, so SQLAlchemy's own has to.
+    event.listen(engine, "begin", _sqlite_begin)
     return engine
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
 def _sqlite_settings(connection: Any, _record: object) -> None:

@@ -9,6 +9,8 @@ BoincServerError
 ├── AlreadyServed       another server runs this project
 ├── ServerNotRunning    nobody answers on the project's control socket
 ├── ControlError        the server refused or failed a call of its control interface
+├── BackupError         a backup cannot be made
+├── RestoreError        a backup cannot be restored
 ├── SigningKeyMissing   the private key is not on this machine
 ├── UnknownApp, UnknownBatch, UnknownValidator, UnknownAssimilator
 ├── AccountError        an account cannot be made or found (with the protocol's error number)
@@ -23,6 +25,7 @@ from __future__ import annotations
 __all__ = [
     "AccountError",
     "AlreadyServed",
+    "BackupError",
     "BoincServerError",
     "ConfigError",
     "Conflict",
@@ -31,6 +34,7 @@ __all__ = [
     "NotAProject",
     "PortInUse",
     "ProjectExists",
+    "RestoreError",
     "SchemaError",
     "ServerNotRunning",
     "SigningKeyMissing",
@@ -81,6 +85,14 @@ class ServerNotRunning(BoincServerError):
 
 class ControlError(BoincServerError):
     """The server refused or failed a call of its control interface."""
+
+
+class BackupError(BoincServerError):
+    """A backup cannot be made."""
+
+
+class RestoreError(BoincServerError):
+    """A backup cannot be restored; nothing was changed."""
 
 
 class SigningKeyMissing(BoincServerError):

@@ -11,6 +11,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, select, update
 
+from boincserver.deletion import DeletionLock
 from boincserver.files import FileStore
 from boincserver.protocol import documents
 from boincserver.schema import boincserver_file as file_table
@@ -59,9 +60,12 @@ class FileDeleter:
 
     downloads: FileStore
     uploads: Uploads
+    lock: DeletionLock
 
-    def delete(self, tx: Transaction, workunits: Sequence[int], now: int) -> None:
-        """Delete what is READY of these jobs."""
+    def delete(self, tx: Transaction, workunits: Sequence[int], now: int) -> bool:
+        """Delete what is READY of these jobs; false, and nothing is deleted, while a backup is being made."""
+        if not self._begin(tx):
+            return False
         finished: list[int] = []
         for number in workunits:
             for result, xml in tx.db.all(_READY_RESULTS, wuid=number):
@@ -70,6 +74,15 @@ class FileDeleter:
                 finished.append(result)
             self._inputs(tx, number, now)
         tx.db.many(_RESULT_DONE, [{"number": number} for number in finished])
+        return True
+
+    def _begin(self, tx: Transaction) -> bool:
+        if not self.lock.enter():
+            return False
+        # Not before the tables say on disk what is gone: a backup must not see them say otherwise.
+        tx.on_commit(self.lock.leave)
+        tx.on_rollback(self.lock.leave)
+        return True
 
     def _inputs(self, tx: Transaction, number: int, now: int) -> None:
         if not tx.db.run(_WORKUNIT_DONE, number=number):
@@ -83,6 +96,8 @@ class FileDeleter:
 
     def sweep(self, tx: Transaction, now: int, most: int = 1000) -> int:
         """Delete files that were put and never used."""
+        if not self._begin(tx):
+            return 0
         names = [row[0] for row in tx.db.all(_UNUSED, before=now - _KEPT_AFTER_PUT, most=most)]
         for name in names:
             self._unless_used(tx, name, now)

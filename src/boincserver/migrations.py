@@ -1,7 +1,7 @@
 """Numbered migrations: each brings a database from the version before it to its own number.
 
-Version 1 is the schema as `schema.metadata` draws it. A later change of the schema appends a function here and never
-edits one that was released.
+`schema.metadata` draws the newest schema, and a new database gets all of it at once: a step that adds tables makes
+those that are missing. A later change of the schema appends a function here and never edits one that was released.
 """
 
 from __future__ import annotations
@@ -27,7 +27,20 @@ def _submission_rights(connection: Connection) -> None:
     schema.metadata.create_all(connection, tables=[schema.user_submit, schema.user_submit_app])
 
 
-MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create, _submission_rights)
+def _add_accounts(connection: Connection) -> None:
+    tables = [schema.consent_type, schema.consent, schema.token, schema.boincserver_invitation]
+    schema.metadata.create_all(connection, tables=tables)
+    for number, (name, description) in enumerate(CONSENT_TYPES.items(), start=1):
+        connection.execute(
+            schema.consent_type.insert().values(id=number, shortname=name, description=description, enabled=1)
+        )
+
+
+CONSENT_TYPES: Final = {
+    "ENROLL": "Do you agree to this project's terms of use?",
+    "STATSEXPORT": "Do you agree that your name and credit go to the sites that gather BOINC statistics?",
+}
+MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create, _submission_rights, _add_accounts)
 LATEST: Final = len(MIGRATIONS)
 
 
@@ -40,8 +53,11 @@ def version_of(connection: Connection) -> int:
     return int(value or 0)
 
 
-def migrate(engine: Engine) -> int:
-    """Bring the database up to date, one transaction per step; returns its version."""
+def migrate(engine: Engine, before: Callable[[int], object] = lambda version: None) -> int:
+    """Bring the database up to date, one transaction per step; returns its version.
+
+    `before` is called with the old version when there is something to change in a database that is not new.
+    """
     meta = schema.boincserver_meta
     with engine.connect() as connection:
         version = version_of(connection)
@@ -49,6 +65,8 @@ def migrate(engine: Engine) -> int:
         raise SchemaError(
             f"the database has schema version {version}, this program knows {LATEST}; use the newer boincserver"
         )
+    if 0 < version < LATEST:
+        before(version)
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         with engine.begin() as connection:
             step(connection)

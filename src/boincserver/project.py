@@ -5,16 +5,19 @@ keys/              code_sign_private (may live elsewhere), code_sign_public, upl
 database.sqlite3   unless the settings name another database
 download/ upload/  files for and from volunteers, in BOINC's fan-out of folders
 templates/         what outputs jobs have, by digest
-run/               control socket and lock of the running server
+run/               control socket and locks of the running server
+backups/           what `boincserver backup` makes unless told otherwise, and copies from before a change of the schema
 """
 
 from __future__ import annotations
 
 import fcntl
 import hashlib
+import logging
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -28,9 +31,11 @@ from boincserver.config import AccountsConfig, Config
 from boincserver.database import Database, sqlite_url
 from boincserver.errors import AlreadyServed, ConfigError, NotAProject, ProjectExists, SigningKeyMissing
 
-__all__ = ["Project", "create"]
+__all__ = ["FOLDERS", "Project", "create", "write_secret"]
 
-_FOLDERS: Final = ("keys", "download", "upload", "templates", "run")
+log = logging.getLogger(__name__)
+
+FOLDERS: Final = ("keys", "download", "upload", "templates", "run")
 
 
 @dataclass(frozen=True)
@@ -96,10 +101,31 @@ class Project:
         return path.read_text("ascii") if path.is_file() else None
 
     def open_database(self) -> Database:
-        """The database, migrated to this program's schema."""
+        """The database, migrated to this program's schema; before that a backup of its tables is made."""
         database = Database(self.database_url)
-        migrations.migrate(database.engine)
+        try:
+            with self._migration_lock():
+                migrations.migrate(database.engine, lambda version: self._back_up(database, version))
+        except BaseException:
+            database.close()
+            raise
         return database
+
+    def _back_up(self, database: Database, version: int) -> None:
+        from boincserver import backup
+
+        target = backup.default_target(self, time.time(), f"before-schema-{version + 1}")
+        log.warning("the schema of the database changes; its tables as they are now go to %s", target)
+        backup.write(self, database, target, now=time.time(), files=False)
+
+    @contextmanager
+    def _migration_lock(self) -> Iterator[None]:
+        descriptor = os.open(self.directory / "run" / "migration", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def lock(self) -> Iterator[int]:
@@ -163,18 +189,19 @@ def checked_name(name: str) -> str:
 
 def _populate(path: Path, config: Config) -> None:
     path.mkdir(parents=True, mode=0o755)
-    for folder in _FOLDERS:
+    for folder in FOLDERS:
         (path / folder).mkdir(mode=0o700 if folder in ("keys", "run") else 0o755)
     key = signing.generate()
-    _write_secret(path / "keys" / "code_sign_private", key.text())
+    write_secret(path / "keys" / "code_sign_private", key.text())
     (path / "keys" / "code_sign_public").write_text(key.public.text(), "ascii")
-    _write_secret(path / "keys" / "upload_secret", secrets.token_hex(32))
+    write_secret(path / "keys" / "upload_secret", secrets.token_hex(32))
     (path / "project.toml").write_text(configuration.render(config), "utf-8")
     database = Project(path, config).open_database()
     database.close()
 
 
-def _write_secret(path: Path, text: str) -> None:
+def write_secret(path: Path, text: str) -> None:
+    """A new file that only its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
         file.write(text)

@@ -129,6 +129,9 @@ class _Exchange:
         self.down: Sequence[Row] = ()
         self.jobs: list[JobToSend] = []
         self.messages: list[Message] = []
+        self.forgotten: set[str] = set()
+        """Jobs of which the client has copies that the tables do not know, since a backup was restored. It would take
+        another job of that name for the one that it has."""
 
     def reply(self, blank: SchedulerReply) -> SchedulerReply:
         """Do everything that the request asks for."""
@@ -185,6 +188,8 @@ class _Exchange:
     def _report(self, reported: ReportedResult) -> None:
         job = jobs.load_of_result(self.db, reported.name)
         result = job.result(reported.name) if job else None
+        if job is None:
+            self.forgotten.add(reported.name.rpartition("_")[0])
         if job is None or result is None or not lifecycle.may_be_reported(result) or result.userid != self.user.id:
             return
         row = self.db.get(result_table, ("xml_doc_in",), id=result.id)
@@ -288,6 +293,8 @@ class _Exchange:
         drop: list[str] = []
         for name in self.request.other_results or ():
             row = self.db.first(_FATE, result_name=name)
+            if row is None:
+                self.forgotten.add(name.rpartition("_")[0])
             if row is None or row[2]:
                 kill.append(name)
             elif row[3] or row[0] == ServerState.OVER:
@@ -321,6 +328,8 @@ class _Exchange:
     def _try(self, entry: Entry, wish: Wish) -> bool:
         """Send this copy, if the host may have it."""
         if self._taker in entry.refused or not fits(entry, self.request, wish):
+            return False
+        if self.forgotten and entry.name.rpartition("_")[0] in self.forgotten:
             return False
         job = jobs.load(self.db, entry.workunitid)
         result = job.result(entry.name) if job else None

@@ -32,8 +32,11 @@ __all__ = [
     "boincserver_batch",
     "boincserver_file",
     "boincserver_file_use",
+    "boincserver_invitation",
     "boincserver_meta",
     "boincserver_outbox",
+    "consent",
+    "consent_type",
     "host",
     "host_app_version",
     "metadata",
@@ -42,6 +45,7 @@ __all__ = [
     "platform",
     "result",
     "team",
+    "token",
     "user",
     "user_submit",
     "user_submit_app",
@@ -242,3 +246,32 @@ boincserver_outbox = Table(
     UniqueConstraint("workunitid", name="outbox_workunitid"), sqlite_autoincrement=True,
 )  # fmt: skip
 Index("outbox_batch_seq", boincserver_outbox.c.batch, boincserver_outbox.c.seq)
+
+# --- since version 2 of the schema ------------------------------------------------------------------------------------
+
+consent_type = Table(
+    "consent_type", metadata, _id(), _name("shortname", 191), _name("description", 255), _int("enabled"),
+    _int("project_specific"), _int("privacypref"),
+    UniqueConstraint("shortname", name="consent_type_shortname"),
+)  # fmt: skip
+
+consent = Table(
+    "consent", metadata, _id(), _int("userid"), _int("consent_type_id"), _int("consent_time"), _small("consent_flag"),
+    _small("consent_not_required"), _name("source", 255),
+    Index("consent_userid", "userid"),
+)  # fmt: skip
+
+token = Table(
+    "token", metadata, Column("token", String(64), primary_key=True), _int("userid"),
+    Column("type", String(1), nullable=False), _int("create_time"), _int("expire_time"),
+)  # fmt: skip
+
+boincserver_invitation = Table(
+    "boincserver_invitation", metadata, Column("code", String(64), primary_key=True), _int("create_time"),
+    _int("expire_time"), _int("uses_left", 1), _name("note"),
+)  # fmt: skip
+
+# An id is never given twice, also where the last row was purged, or lost and its database restored.
+for _table in metadata.tables.values():
+    if "id" in _table.columns:
+        _table.dialect_options["sqlite"]["autoincrement"] = True

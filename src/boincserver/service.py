@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, select
 from boincserver import jobs
 from boincserver.catalog import Catalog
 from boincserver.clock import JumpWatch, recall_from_future
+from boincserver.deletion import DeletionLock
 from boincserver.feeder import Entry, Feeder
 from boincserver.file_deleter import FileDeleter
 from boincserver.files import FileStore
@@ -74,6 +75,8 @@ _SWEEP: Final = 3600.0
 _SLICE: Final = 100
 _SUBMITTERS: Final = 0
 """The process that answers on the control socket."""
+_WHILE_BACKUP: Final = 1.0
+"""Seconds until files are tried again that a backup keeps from being deleted."""
 _RETRY: Final = 60.0
 """Seconds until an assimilator that failed is asked again."""
 
@@ -101,7 +104,8 @@ class Service:
         identity = Identity(config.name, config.url, project.public_key.text(), project.key_signature)
         self.scheduler = Scheduler(identity, self.pipeline, self.uploads, config.jobs, self.quiet)
         self.news = News(clock)
-        self._deleter = FileDeleter(self.downloads, self.uploads)
+        self._deletion_lock = DeletionLock(project.directory / "run")
+        self._deleter = FileDeleter(self.downloads, self.uploads, self._deletion_lock)
         self._to_delete: dict[int, None] = {}
         self._delete_posted = False
         self._last_work = clock()
@@ -134,6 +138,7 @@ class Service:
         await asyncio.to_thread(self._follow_up.close)
         await self.writer.close()
         self._siblings.close(self._loop)
+        self._deletion_lock.close()
         self.database.close()
 
     def _resume(self, tx: Transaction) -> None:
@@ -293,7 +298,12 @@ class Service:
         self._delete_posted = bool(self._to_delete)
         if self._delete_posted:
             tx.on_commit(lambda: self._post(self._delete_some))
-        self._deleter.delete(tx, numbers, int(self.clock()))
+        if not self._deleter.delete(tx, numbers, int(self.clock())):
+            self._loop.call_soon_threadsafe(self._loop.call_later, _WHILE_BACKUP, self._delete_later, numbers)
+
+    def _delete_later(self, workunits: list[int]) -> None:
+        for number in workunits:
+            self.to_delete(number)
 
     @property
     def backlog(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select, update
 
+from boincserver import epoch as epochs
 from boincserver import jobs, lifecycle, outbox, signing
 from boincserver.assimilator import find_assimilator
 from boincserver.catalog import App
@@ -184,7 +185,7 @@ class Submitter:
         known = tx.db.first(_SAME_FILES, digest=digest, appid=app.id, platformid=platformid)
         if known is not None and version_num in (None, known[1]):
             return AppVersionInfo(known[0], app_name, platform, known[1], created=False)
-        number = version_num or int(tx.db.value(_NEWEST, appid=app.id)) + 1
+        number = version_num or max(int(tx.db.value(_NEWEST, appid=app.id)), epochs.current(tx.db).last_version) + 1
         if tx.db.get(
             version_table, ("id",), appid=app.id, platformid=platformid, version_num=number, plan_class=plan_class
         ):
@@ -328,6 +329,7 @@ class Submitter:
         new = [job for job in wanted if tx.db.get(workunit_table, ("id",), name=job.name) is None]
         if not new:
             return 0
+        first_copy = epochs.current(tx.db).first_copy
         workunits, results, uses, entries = [], [], [], []
         templates: dict[object, str] = {}
         known: dict[str, Stored] = {}
@@ -349,7 +351,7 @@ class Submitter:
         for job, row, number, names in zip(new, workunits, numbers, used, strict=True):
             uses += [{"workunitid": number, "name": name} for name in names]
             for copy in range(row["target_nresults"]):
-                name = f"{job.name}_{copy}"
+                name = f"{job.name}_{first_copy + copy}"
                 document = self.pipeline.outputs.document(row["result_template_file"], name)
                 results.append(jobs.new_result(name, number, row["appid"], batch, job.priority, document, now))
                 entries.append(
