@@ -99,6 +99,24 @@ def measure(energy):
     return Measured(energy)
 
 
+def count_up(steps, seconds):
+    """So many steps, each kept; where it started this time, and how often it was started."""
+    start, starts = checkpoint.load((0, 0))
+    for step in range(start, steps):
+        checkpoint.save((step + 1, starts + 1))
+        progress((step + 1) / steps)
+        time.sleep(seconds)
+    return start, starts + 1
+
+
+def digest_of(name):
+    """The SHA-256 of a data file, read piece by piece."""
+    import hashlib
+
+    with open(name, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def nap(seconds):
     time.sleep(seconds)
     return seconds

@@ -15,8 +15,8 @@ from boincserver.testing import free_port, serving
 class Project:
     """A project that is being served, and what tests do with it."""
 
-    def __init__(self, directory: Path, url: str, control: Control) -> None:
-        self.directory, self.url, self.control = directory, url, control
+    def __init__(self, directory: Path, url: str, control: Control, pid: int = 0) -> None:
+        self.directory, self.url, self.control, self.pid = directory, url, control, pid
         self.backend = f"boinc:{directory}"
         self._accounts = 0
 
@@ -36,4 +36,4 @@ def served(directory: Path) -> Iterator[Project]:
     create = [sys.executable, "-m", "boincserver", "create", str(directory), "--url", url]
     subprocess.run(create, check=True, capture_output=True, timeout=120)
     with serving(directory) as server:
-        yield Project(directory, url, server.control)
+        yield Project(directory, url, server.control, server.process.pid)

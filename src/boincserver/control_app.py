@@ -407,7 +407,9 @@ class _Control(RightsCalls):
             **counts,
             "queues": self.service.backlog,
             "operations_per_commit": writer.operations / max(writer.commits, 1),
-            "next_rpc_delay": delay_until_next(self.service.quiet(self.service.clock())),
+            "next_rpc_delay": delay_until_next(
+                self.service.quiet(self.service.clock()), self.service.scheduler.crowd.delay
+            ),
         }
 
     async def call_users(self, _data: memoryview) -> list[Any]:

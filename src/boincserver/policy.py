@@ -21,6 +21,8 @@ _STEP: Final = 5
 """Clients look at their clocks every 5 seconds, so no other delay makes a difference."""
 _ACTIVE: Final = 600
 """Seconds after the last sign of work during which hosts come back at once."""
+_IDLE: Final = 300
+"""Seconds between two contacts at least where nothing is to be done."""
 _LONGEST: Final = 3600
 
 
@@ -103,8 +105,10 @@ def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig) ->
     return permission
 
 
-def delay_until_next(quiet: float) -> float:
-    """Seconds after which a host is to come again: at once while there is work, ever later as the quiet goes on."""
-    if quiet < _ACTIVE:
-        return _STEP
-    return min(_LONGEST, _STEP * math.ceil(quiet / 10 / _STEP))
+def delay_until_next(quiet: float, crowd: float = 0.0) -> float:
+    """Seconds after which a host is to come again: at once while there is work, ever later as the quiet goes on.
+
+    `crowd` is what so many hosts make necessary, whatever there is to do.
+    """
+    idle = _STEP if quiet < _ACTIVE else min(_LONGEST, max(_IDLE, quiet / 10))
+    return float(_STEP * math.ceil(max(idle, crowd) / _STEP))

@@ -15,6 +15,7 @@ from boincserver import accounts, hosts, jobs, lifecycle, trickles
 from boincserver.accounts import User
 from boincserver.catalog import AppVersion
 from boincserver.config import JobsConfig
+from boincserver.crowd import Crowd
 from boincserver.database import Row, Session
 from boincserver.feeder import Entry
 from boincserver.hosts import Host
@@ -26,6 +27,7 @@ from boincserver.protocol import documents
 from boincserver.protocol.reply import JobToSend, Message, SchedulerReply
 from boincserver.protocol.request import ReportedResult, SchedulerRequest
 from boincserver.protocol.text import element
+from boincserver.schema import boincserver_file as file_table
 from boincserver.schema import host_app_version, msg_from_host, msg_to_host
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
@@ -92,6 +94,7 @@ class Scheduler:
     rules: JobsConfig
     expecting_work: Callable[[float], float]
     """Seconds since there was last work to do or to be expected, given the time."""
+    crowd: Crowd = field(default_factory=Crowd)
     chance: random.Random = field(default_factory=random.SystemRandom)
     """Decides whether a trusted host goes unchecked; a host must not foresee it."""
 
@@ -104,7 +107,8 @@ class Scheduler:
             # Unknown results are acknowledged all the same, or the client would report them for ever.
             names = tuple(result.name for result in request.results)
             return replace(reply, messages=(notice,), request_delay=_NO_ACCOUNT_DELAY, acknowledged=names)
-        return _Exchange(self, tx, request, user, address, int(now)).reply(reply)
+        with self.crowd.serving():
+            return _Exchange(self, tx, request, user, address, int(now)).reply(reply)
 
 
 class _Exchange:
@@ -123,6 +127,7 @@ class _Exchange:
         self.now = now
         self.identified = hosts.identify(self.db, request, user, address, now)
         self.host: Host = self.identified.host
+        scheduler.crowd.came(self.host.id, now)
         if self.host.rpc_time // _DAY != now // _DAY:
             self.db.run(_NEW_DAY, hostid=self.host.id)
         self.versions: dict[int, AppVersion] = scheduler.pipeline.catalog.usable(request.platforms)
@@ -152,13 +157,14 @@ class _Exchange:
             code_sign_key_signature=proof,
             messages=tuple(self.messages),
             acknowledged=tuple(dict.fromkeys(result.name for result in self.request.results)),
+            unneeded_files=self._unneeded_files(),
             aborted=aborted,
             aborted_if_not_started=if_not_started,
             trickles_received=bool(self.request.trickles),
             trickles_down=self._trickles_down(),
             app_documents=tuple(self._app_document(appid) for appid in self.versions if self._app_name(appid) in used),
             jobs=tuple(self.jobs),
-            next_rpc_delay=delay_until_next(self.scheduler.expecting_work(self.now)),
+            next_rpc_delay=delay_until_next(self.scheduler.expecting_work(self.now), self.scheduler.crowd.delay),
         )
 
     def _about_account(self) -> dict[str, Any]:
@@ -300,6 +306,10 @@ class _Exchange:
             elif row[3] or row[0] == ServerState.OVER:
                 drop.append(name)
         return tuple(kill), tuple(drop)
+
+    def _unneeded_files(self) -> tuple[str, ...]:
+        """Files that the host keeps for later, and of which the project knows no more."""
+        return tuple(name for name in self.request.kept_files if self.db.get(file_table, ("name",), name=name) is None)
 
     def _change(self, workunitid: int, event: Callable[[Job], Job]) -> None:
         job = jobs.load(self.db, workunitid)

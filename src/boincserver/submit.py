@@ -220,7 +220,9 @@ class Submitter:
             signature = signing.sign_md5(stored.md5, key)
             gzipped = self.url_of(self.stored(db, file.gzipped).name) if file.gzipped else ""
             url = self.url_of(stored.name)
-            infos.append(FileInfo(stored.name, url, stored.md5, stored.nbytes, signature, file.executable, gzipped))
+            infos.append(
+                FileInfo(stored.name, url, stored.md5, stored.nbytes, signature, file.executable, gzipped_url=gzipped)
+            )
         return infos
 
     def _platform(self, db: Session, name: str, now: int) -> int:
@@ -342,7 +344,10 @@ class Submitter:
                 templates[shape] = self._template(job)
             inputs = self._inputs(tx, job, known, now)
             # Jobs of a batch often differ in nothing but their names.
-            like = (tuple((open_name, stored.name) for open_name, stored in inputs), job.command_line, copied)
+            named = tuple(
+                (open_name, stored.name, isinstance(job.inputs[open_name], str)) for open_name, stored in inputs
+            )
+            like = (named, job.command_line, copied)
             if like not in texts:
                 texts = {like: self._document(job, inputs)}
             workunits.append(_workunit_row(job, apps[job.app], batch, templates[shape], texts[like], now))
@@ -370,7 +375,17 @@ class Submitter:
 
     def _document(self, job: Job, inputs: Sequence[tuple[str, Stored]]) -> str:
         return documents.workunit_document(
-            [FileInfo(stored.name, self.url_of(stored.name), stored.md5, stored.nbytes) for _, stored in inputs],
+            [
+                # What was put beforehand is there for many jobs; hosts keep it until the project has it no more.
+                FileInfo(
+                    stored.name,
+                    self.url_of(stored.name),
+                    stored.md5,
+                    stored.nbytes,
+                    sticky=isinstance(job.inputs[open_name], str),
+                )
+                for open_name, stored in inputs
+            ],
             [FileRef(stored.name, open_name, copy=_is_copied(job, open_name)) for open_name, stored in inputs],
             job.command_line,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import random
 import time
 
@@ -13,6 +15,7 @@ from boincserver import policy
 from boincserver.config import CreditConfig, JobsConfig
 from boincserver.control import Control, Job
 from boincserver.credit import Account, amount, recent_average
+from boincserver.crowd import Crowd
 from boincserver.feeder import Entry, Feeder
 from boincserver.homogeneous import COARSE, FINE, hr_class
 from boincserver.lifecycle import Job as Life
@@ -93,6 +96,37 @@ def test_delays_grow_with_the_quiet() -> None:
     assert delays == sorted(delays)
     assert delays[0] == 5 and delays[-1] == 3600
     assert all(delay % 5 == 0 for delay in delays)
+    assert all(policy.delay_until_next(quiet) >= 300 for quiet in range(600, 100_000, 77))
+
+
+def test_a_job_starts_within_seconds_on_hosts_that_poll() -> None:
+    """Clients look at their clocks every five seconds; a job for an idle host is there while somebody submits."""
+    chance = random.Random(1)
+    waits = []
+    for _ in range(2000):
+        came = phase = chance.uniform(0, 5)  # of the client's own clock
+        submitted = chance.uniform(60, 120)
+        while came < submitted:
+            due = came + policy.delay_until_next(quiet=30)
+            came = phase + 5 * math.ceil((due - phase) / 5)
+        waits.append(came - submitted + 3)  # to fetch its arguments and start a Python
+    waits.sort()
+    assert waits[len(waits) // 2] <= 10
+    assert waits[len(waits) * 95 // 100] <= 20
+
+
+def test_a_hundred_thousand_hosts_leave_most_of_the_server_to_others() -> None:
+    spent = itertools.count(step=0.003)  # three milliseconds a request
+    crowd = Crowd(lambda: next(spent))
+    for host in range(100_000):
+        with crowd.serving():
+            crowd.came(host, now=1000.0 + host / 100)
+    assert crowd.cost == pytest.approx(0.003)
+    delay = policy.delay_until_next(quiet=0, crowd=crowd.delay)
+    assert 100_000 / delay * crowd.cost <= 0.2
+    with crowd.serving():
+        crowd.came(1, now=20_000.0)
+    assert crowd.delay < 1  # the others have gone
 
 
 def test_kinds_of_computers() -> None:

@@ -27,6 +27,8 @@ class FileInfo:
     nbytes: int
     signature: str = ""
     executable: bool = False
+    sticky: bool = False
+    """The host keeps it for later jobs."""
     gzipped_url: str = ""
     """Where the same is to be had compressed; a client that knows of it fetches nothing else."""
 
@@ -56,7 +58,7 @@ def _file_info(info: FileInfo) -> str:
     gzipped = element("gzipped_url", info.gzipped_url) if info.gzipped_url else ""
     return (
         f"<file_info>\n{element('name', info.name)}{element('url', info.url)}{gzipped}"
-        f"{flag('executable', info.executable)}{signature}"
+        f"{flag('executable', info.executable)}{flag('sticky', info.sticky)}{signature}"
         f"{element('md5_cksum', info.md5)}{element('nbytes', info.nbytes)}</file_info>\n"
     )
 

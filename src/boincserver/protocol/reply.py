@@ -58,6 +58,7 @@ class SchedulerReply:
     acknowledged: tuple[str, ...] = ()
     aborted: tuple[str, ...] = ()
     aborted_if_not_started: tuple[str, ...] = ()
+    unneeded_files: tuple[str, ...] = ()
     trickles_received: bool = False
     trickles_down: tuple[str, ...] = ()
     app_documents: tuple[str, ...] = ()
@@ -94,6 +95,7 @@ def format_reply(reply: SchedulerReply) -> bytes:
         f"<result_abort_if_not_started>\n<name>{name}</name>\n</result_abort_if_not_started>\n"
         for name in reply.aborted_if_not_started
     ]
+    parts += [f"<delete_file_info>{name}</delete_file_info>\n" for name in reply.unneeded_files]
     if reply.trickles_received:
         parts.append("<message_ack/>\n")
     parts += reply.trickles_down

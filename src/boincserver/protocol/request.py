@@ -43,6 +43,7 @@ _STDERR_TAG: Final = re.compile(r"</?(?:stderr_txt|message)>\n?")
 _NAME: Final = re.compile(r"[A-Za-z0-9_.+=-]{1,254}")
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _MAX_RESULTS: Final = 5000
+_MAX_KEPT: Final = 1000
 _MAX_STDERR: Final = 65536
 
 
@@ -136,6 +137,8 @@ class SchedulerRequest:
     results: tuple[ReportedResult, ...] = ()
     other_results: tuple[str, ...] | None = None
     trickles: tuple[TrickleUp, ...] = ()
+    kept_files: tuple[str, ...] = ()
+    """Sticky files that the host has."""
     complete: bool = False
 
 
@@ -153,6 +156,7 @@ def parse_request(body: bytes) -> SchedulerRequest:
     _, text = split_section(text, "global_preferences")
     key, text = split_section(text, "code_sign_key")
     _, text = split_section(text, "in_progress_results")
+    kept, text = split_sections(text, "file_info")
     found = fields(text)
     seconds = number(found.get("cpu_req_secs"))
     instances = number(found.get("cpu_req_instances"), high=4096)
@@ -179,6 +183,7 @@ def parse_request(body: bytes) -> SchedulerRequest:
         results=results,
         other_results=None if other is None else tuple(_names(other)),
         trickles=trickles,
+        kept_files=tuple(filter(is_name, (fields(info).get("name", "") for info in kept[:_MAX_KEPT]))),
         complete="</scheduler_request>" in text,
     )
 
