@@ -93,7 +93,8 @@ class WorkerLost(TaskError):
         said = "".join(
             f"\n  attempt {n} on {a.worker}: {a.ending}{_last_lines(a.stderr)}" for n, a in enumerate(self.attempts, 1)
         )
-        super().__init__(f"task {task} lost its worker {len(self.attempts)} times; attempts= allows no more{said}")
+        times = "once" if len(self.attempts) == 1 else f"{len(self.attempts)} times"
+        super().__init__(f"task {task} lost its worker {times}; attempts= allows no more{said}")
 
 
 def _last_lines(stderr: str, most: int = 5) -> str:

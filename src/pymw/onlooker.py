@@ -15,7 +15,7 @@ from pymw.files import Left
 from pymw.journal import Journal, Record, Recorded
 from pymw.lease import holder
 from pymw.outcome import Ending, Outcome
-from pymw.run import error_of
+from pymw.run import BACKEND, error_of
 from pymw.task import TaskFuture
 
 __all__ = ["RecordedTask", "RunView", "open_run"]
@@ -63,6 +63,11 @@ class RunView:
     def folder(self) -> Path:
         """The directory that holds all there is of the run."""
         return self._journal.folder
+
+    @property
+    def backend(self) -> str:
+        """The URL of the backend where the run goes on without a master; empty where it does not."""
+        return self._journal.note(BACKEND) or ""
 
     @property
     def holder(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import pymw
-from pymw import Master
+from pymw import Master, errors
 from pymw.bar import BarOnTerminal, LinesInLog, bar_for
 from pymw.testing import local_master, memory_master, pymw_home
 
@@ -217,3 +217,15 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_names_are_sorted_and_all_there() -> None:
     assert pymw.__all__ == sorted(pymw.__all__, key=lambda name: (name[0].islower(), name))
     assert all(hasattr(pymw, name) for name in pymw.__all__)
+
+
+def test_every_error_is_documented_with_an_example() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "errors.md").read_text()
+    names = [name for name in errors.__all__ if name != "RemoteTraceback"]
+    tree = (errors.__doc__ or "").split("\n\n")[1]
+    assert [line.strip().split("(")[0].rstrip() for line in tree.splitlines()] == [
+        line.split("(")[0].rstrip() for line in page.split("```")[1].strip().splitlines()
+    ]
+    for name in names:
+        assert name in tree
+        assert name in ("PyMWError", "TaskError", "RunError", "NotInsideTask") or f"expect(pymw.{name}," in page, name

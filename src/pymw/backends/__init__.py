@@ -27,6 +27,13 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
     "memory": ("pymw.testing:open_memory", "threads of this process, for tests"),
 }
 
+# name -> (the extra that it needs, a module that is there with it).
+EXTRAS: Mapping[str, tuple[str, str]] = {
+    "boinc": ("server", "sqlalchemy"),
+    "mpi": ("mpi", "mpi4py.futures"),
+    "dask": ("dask", "distributed"),
+}
+
 
 def known_backends() -> dict[str, str]:
     """Name -> what it is, of all that could be opened by that name."""
@@ -45,7 +52,13 @@ def open_backend(url: str | Backend | Executor, setup: Setup) -> Backend:
             return ExecutorBackend(url, setup)
         raise TypeError(f"a backend is a URL such as 'local' or an Executor, not {url!r}")
     name, _, address = url.partition(":")
-    return _factory(name)(address, setup)
+    try:
+        return _factory(name)(address, setup)
+    except ModuleNotFoundError as error:
+        if name not in EXTRAS:
+            raise
+        lacks = f"backend {name!r} needs the module {error.name!r}, which is not installed"
+        raise BackendError(f"{lacks}: pip install 'pymw-grid[{EXTRAS[name][0]}]'") from error
 
 
 def _factory(name: str) -> BackendFactory:
@@ -56,10 +69,7 @@ def _factory(name: str) -> BackendFactory:
         factory: BackendFactory = installed.load()
         return factory
     module, _, function = BUILT_IN[name][0].partition(":")
-    try:
-        loaded: BackendFactory = getattr(importlib.import_module(module), function)
-    except ModuleNotFoundError as error:
-        raise BackendError(f"backend {name!r} needs the module {error.name!r}, which is not installed") from error
+    loaded: BackendFactory = getattr(importlib.import_module(module), function)
     return loaded
 
 

@@ -1,0 +1,118 @@
+"""The commands about named runs: `pymw runs`, `show`, `cancel`, `export`, `forget`."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["cancel", "export", "forget", "runs", "show"]
+
+
+def runs(given: argparse.Namespace) -> int:
+    """All of them, and how far each is."""
+    from pymw.journal import home
+    from pymw.journal import runs as names
+    from pymw.onlooker import open_run
+
+    told = {}
+    for name in names():
+        with open_run(name) as view:
+            told[name] = view.counts()
+    if given.json:
+        print(json.dumps(told))
+    elif not told:
+        print(f'no runs in {home()}; Master(..., run="a name") makes one')
+    else:
+        for name, counts in told.items():
+            print(f"{name}: {_in_words(counts)}")
+    return 0
+
+
+def show(given: argparse.Namespace) -> int:
+    """One of them."""
+    from pymw.journal import Recorded
+    from pymw.onlooker import open_run
+
+    with open_run(given.run) as view:
+        counts, functions, held, backend = view.counts(), view.functions(), view.holder, view.backend
+        failed = [record for record in view.records() if record.state is Recorded.FAILED] if given.failed else []
+        errors = {record.number: repr(view.future(record).exception()) for record in failed}
+    if given.json:
+        told: dict[str, Any] = {"run": given.run, "tasks": counts, "functions": functions, "errors": errors}
+        told |= {"held_by": held, "goes_on_at": backend, "folder": str(view.folder)}
+        print(json.dumps(told))
+        return 0
+    print(f"{given.run}: {_in_words(counts)}")
+    if held:
+        print(f"  {held} works on it")
+    elif counts["asked"]:
+        told_where = f"it goes on at {backend}; run its script again to collect" if backend else "run its script again"
+        print(f"  nobody works on it here: {told_where}")
+    for function, tasks in functions.items():
+        print(f"  {function}: {tasks} tasks")
+    for number, error in errors.items():
+        print(f"  task {number}: {error}")
+    return 0
+
+
+def cancel(given: argparse.Namespace) -> int:
+    """End what of it is under way."""
+    from pymw.cancelling import cancel_run
+    from pymw.onlooker import open_run
+
+    cancelled = cancel_run(given.run)
+    with open_run(given.run) as view:
+        counts = view.counts()
+    if given.json:
+        told = {"run": given.run, "cancelled": cancelled.tasks, "held_by": cancelled.holder, "tasks": counts}
+        print(json.dumps(told))
+    elif not cancelled.tasks:
+        print(f"{given.run}: nothing was under way; {_in_words(counts)}")
+    else:
+        held = f", by {cancelled.holder}" if cancelled.holder else ""
+        print(f"{given.run}: cancelled{held}; {cancelled.tasks} tasks were not over; {_in_words(counts)}")
+        print("Run its script again to go on with it, or delete it with `pymw forget`.")
+    return 0
+
+
+def _in_words(counts: Mapping[str, int]) -> str:
+    told = f"{counts['returned']} of {sum(counts.values())} tasks done"
+    return told + (f", {counts['failed']} failed" if counts["failed"] else "")
+
+
+def export(given: argparse.Namespace) -> int:
+    """Its results as JSON, a line for each task."""
+    from pymw.journal import Recorded
+    from pymw.onlooker import open_run
+
+    with open_run(given.run) as view:
+        for record in view.records():
+            line: dict[str, Any] = {"task": record.number, "function": record.function, "key": record.key}
+            if record.state is Recorded.RETURNED:
+                line["value"] = view.future(record).result()
+            elif record.state is Recorded.FAILED:
+                line["error"] = repr(view.future(record).exception())
+            print(json.dumps(line, default=_as_json))
+    return 0
+
+
+def _as_json(value: Any) -> Any:
+    """What JSON lacks, in its nearest form."""
+    if isinstance(value, (set, frozenset)):
+        return list(value)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if hasattr(value, "tolist"):  # NumPy's arrays and scalars
+        return value.tolist()
+    return repr(value)
+
+
+def forget(given: argparse.Namespace) -> int:
+    """Delete it."""
+    from pymw.journal import forget as delete
+
+    print(f"forgotten: {given.run}, {delete(given.run)} tasks")
+    return 0
