@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
-from sqlalchemy import Connection, Engine, Table, bindparam, event
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy import Connection, Engine, Table, UnaryExpression, bindparam, event
+from sqlalchemy.sql import ClauseElement, operators
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from boincserver.errors import ConfigError
@@ -51,7 +51,11 @@ def update_where(table: Table, columns: tuple[str, ...], conditions: tuple[str, 
     """UPDATE of these columns where each condition column has the value of parameter `was_NAME`."""
     statement = table.update().values({name: bindparam(name) for name in columns})
     for name in conditions:
-        statement = statement.where(table.c[name] == bindparam(f"was_{name}"))
+        column: Any = table.c[name]
+        if not column.primary_key:
+            # The plus keeps this from being weighed against partial indexes, at each execution anew: see `_Prepared`.
+            column = UnaryExpression(column, operator=operators.custom_op("+"))
+        statement = statement.where(column == bindparam(f"was_{name}"))
     return statement
 
 
@@ -99,6 +103,16 @@ class _Prepared:
         self.text = str(compiled)
         self.order = list(compiled.positiontup) if compiled.positiontup is not None else None
         self.defaults = {name: value for name, value in compiled.params.items() if value is not None}
+        if self.order is not None and dialect.paramstyle == "qmark":
+            self._write_out_constants(self.order)
+
+    def _write_out_constants(self, order: list[str]) -> None:
+        """Where a parameter's value decides whether an index serves, SQLite plans a statement anew for each value."""
+        pieces = self.text.split("?")
+        numbers = {name: str(int(value)) for name, value in self.defaults.items() if isinstance(value, int)}
+        marks = [numbers.get(name, "?") for name in order]
+        self.text = "".join(piece + mark for piece, mark in zip(pieces, [*marks, ""], strict=True))
+        self.order = [name for name in order if name not in numbers]
 
     def arguments(self, given: Parameters) -> Any:
         values = {**self.defaults, **given}
@@ -296,7 +310,7 @@ def _engine(url: str) -> Engine:
         ) from error
     # isolation_level None leaves BEGIN and COMMIT to us; sessions move between threads, one at a time.
     engine = sqlalchemy.create_engine(
-        url, connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30}
+        url, connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30, "cached_statements": 512}
     )
     event.listen(engine, "connect", _sqlite_settings)
     # The driver begins no transaction by itself then, so SQLAlchemy's own has to.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-__all__ = ["sync", "write_new"]
+__all__ = ["remove", "sync", "write_new"]
 
 _SYNCFS: Final = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None) if sys.platform == "linux" else None
 _MANY: Final = 3
@@ -26,6 +27,13 @@ def sync(paths: Iterable[str | Path]) -> None:
         _fsync(path)
     for folder in dict.fromkeys(map(os.path.dirname, files)):
         _fsync(folder)
+
+
+def remove(paths: Iterable[str]) -> None:
+    """Delete these files; those that are gone already are no error."""
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108
 
 
 def _sync_file_systems(files: Iterable[str]) -> None:

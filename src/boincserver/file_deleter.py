@@ -70,7 +70,7 @@ class FileDeleter:
         for number in workunits:
             for result, xml in tx.db.all(_READY_RESULTS, wuid=number):
                 for output in documents.expected_outputs(xml or ""):
-                    self.uploads.delete(output.name)
+                    tx.remove.append(self.uploads.forget(output.name))
                 finished.append(result)
             self._inputs(tx, number, now)
         tx.db.many(_RESULT_DONE, [{"number": number} for number in finished])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -27,10 +27,17 @@ from boincserver.states import Outcome, ServerState
 
 __all__ = ["Outputs", "load", "load_of_result", "new_result", "read", "save"]
 
-_WORKUNIT: Final = tuple(item.name for item in fields(Workunit))
-_RESULT: Final = tuple(item.name for item in fields(Result))
-_WORKUNIT_GUARD: Final = ("need_validate", "canonical_resultid", "error_mask", "assimilate_state", "file_delete_state")
-_RESULT_GUARD: Final = ("server_state", "outcome", "validate_state", "file_delete_state")
+_WORKUNIT: Final = Workunit._fields
+_RESULT: Final = Result._fields
+_WORKUNIT_GUARD: Final = [
+    (name, _WORKUNIT.index(name))
+    for name in (
+        "id", "need_validate", "canonical_resultid", "error_mask", "assimilate_state", "file_delete_state",
+    )
+]  # fmt: skip
+_RESULT_GUARD: Final = [
+    (name, _RESULT.index(name)) for name in ("id", "server_state", "outcome", "validate_state", "file_delete_state")
+]
 
 _READ_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).where(
     workunit_table.c.id == bindparam("wuid")
@@ -134,11 +141,11 @@ def save(
             results.append(_insert_result(db, after.workunit, result, now, outputs))
             continue
         if was != result or more:
-            _update(db, result_table, was, result, _RESULT, _RESULT_GUARD, more)
+            _update(db, result_table, was, result, _RESULT_GUARD, more)
         results.append(result)
     if before.workunit != after.workunit:
-        _update(db, workunit_table, before.workunit, after.workunit, _WORKUNIT, _WORKUNIT_GUARD, {})
-    return replace(after, results=tuple(results))
+        _update(db, workunit_table, before.workunit, after.workunit, _WORKUNIT_GUARD, {})
+    return after._replace(results=tuple(results))
 
 
 def _insert_result(db: Session, workunit: Workunit, result: Result, now: int, outputs: Outputs) -> Result:
@@ -146,7 +153,7 @@ def _insert_result(db: Session, workunit: Workunit, result: Result, now: int, ou
     row = new_result(result.name, workunit.id, workunit.appid, workunit.batch, result.priority, document, now)
     # Created and settled by one event: a copy that is not needed any more.
     row.update(server_state=int(result.server_state), outcome=int(result.outcome))
-    return replace(result, id=db.insert(result_table, **row))
+    return result._replace(id=db.insert(result_table, **row))
 
 
 def new_result(
@@ -169,21 +176,20 @@ def new_result(
 def _update(
     db: Session,
     table: Table,
-    was: Any,
-    now: Any,
-    columns: tuple[str, ...],
-    guard: tuple[str, ...],
+    was: Workunit | Result,
+    now: Workunit | Result,
+    guard: Sequence[tuple[str, int]],
     more: Mapping[str, Any],
 ) -> None:
-    changes = {name: value for name in columns if (value := getattr(now, name)) != getattr(was, name)}
+    """Write what differs, if the columns in `guard` (names and their places in a record) are still as they were."""
+    changes: dict[str, Any] = {
+        name: value for name, value, old in zip(was._fields, now, was, strict=True) if value != old
+    }
     changes.update(more)
-    statement = update_where(table, tuple(changes), ("id", *guard))
-    conditions = {f"was_{name}": _plain(getattr(was, name)) for name in guard}
-    count = db.run(statement, was_id=was.id, **conditions, **{name: _plain(value) for name, value in changes.items()})
-    if count != 1:
+    values = {f"was_{name}": was[place] for name, place in guard}
+    values.update(changes)
+    # Numbers as the driver knows them, not enums.
+    plain = {name: int(value) if isinstance(value, int) else value for name, value in values.items()}
+    guards = tuple([name for name, _ in guard])
+    if db.run(update_where(table, tuple(changes), guards), **plain) != 1:
         raise Conflict(f"{table.name} {was.name} changed meanwhile")
-
-
-def _plain(value: Any) -> Any:
-    """Numbers as the driver knows them, not enums."""
-    return int(value) if isinstance(value, int) else value

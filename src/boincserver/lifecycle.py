@@ -9,13 +9,13 @@
 
 A job is a workunit with its results. Each function takes a job and returns the job as it is after the event; the
 caller writes down what differs. `transition` is what the official server's transitioner does, `settle` repeats it
-with validation in between until nothing changes.
+with validation in between until there is nothing to validate.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 from boincserver.model import Job, Report, Result, Verdict, Workunit, is_over
@@ -78,8 +78,7 @@ def send(
     if result is None or result.server_state != ServerState.UNSENT:
         return job
     deadline = now + job.workunit.delay_bound
-    sent = replace(
-        result,
+    sent = result._replace(
         server_state=ServerState.IN_PROGRESS,
         hostid=hostid,
         userid=userid,
@@ -120,8 +119,7 @@ def report(job: Job, name: str, report: Report, now: int) -> Job:
     success = report.client_state == ClientState.UPLOADED and report.exit_status == 0
     # Nobody computed for longer than he had the job, in the whole seconds of the tables.
     elapsed = min(report.elapsed_time, max(0, now - result.sent_time) + 1) if result.sent_time else report.elapsed_time
-    back = replace(
-        result,
+    back = result._replace(
         server_state=ServerState.OVER,
         client_state=report.client_state,
         exit_status=report.exit_status,
@@ -131,11 +129,11 @@ def report(job: Job, name: str, report: Report, now: int) -> Job:
         app_version_num=report.app_version_num or result.app_version_num,
     )
     if not success:
-        back = replace(back, outcome=Outcome.CLIENT_ERROR, validate_state=ValidateState.INVALID)
+        back = back._replace(outcome=Outcome.CLIENT_ERROR, validate_state=ValidateState.INVALID)
     elif not report.usable:
-        back = replace(back, outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
+        back = back._replace(outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
     else:
-        back = replace(back, outcome=Outcome.SUCCESS)
+        back = back._replace(outcome=Outcome.SUCCESS)
     return job.with_result(back)
 
 
@@ -145,7 +143,7 @@ def detach(job: Job, name: str, now: int) -> Job:
     if result is None or result.server_state != ServerState.IN_PROGRESS:
         return job
     return job.with_result(
-        replace(result, server_state=ServerState.OVER, outcome=Outcome.CLIENT_DETACHED, received_time=now)
+        result._replace(server_state=ServerState.OVER, outcome=Outcome.CLIENT_DETACHED, received_time=now)
     )
 
 
@@ -158,23 +156,23 @@ def cancel(job: Job) -> Job:
 
 def assimilated(job: Job, *, held: bool = False) -> Job:
     """The outcome was handed over."""
-    return replace(job.with_workunit(assimilate_state=AssimilateState.DONE), held=held)
+    return job.with_workunit(assimilate_state=AssimilateState.DONE)._replace(held=held)
 
 
 def released(job: Job) -> Job:
     """Whoever was to fetch the outputs has them."""
-    return replace(job, held=False)
+    return job._replace(held=False)
 
 
 def files_deleted(job: Job) -> Job:
     """Everything that was READY for deletion is gone."""
     gone = FileDeleteState.DONE
     results = tuple(
-        replace(r, file_delete_state=gone) if r.file_delete_state == FileDeleteState.READY else r for r in job.results
+        r._replace(file_delete_state=gone) if r.file_delete_state == FileDeleteState.READY else r for r in job.results
     )
     if job.workunit.file_delete_state == FileDeleteState.READY:
         job = job.with_workunit(file_delete_state=gone)
-    return replace(job, results=results)
+    return job._replace(results=results)
 
 
 # --- the transitioner ----------------------------------------------------------------------------------------------
@@ -233,7 +231,7 @@ def transition(job: Job, now: int, *, grace: int = 0) -> Job:
 
 def _time_out(job: Job, now: int, grace: int) -> Job:
     results = tuple(
-        replace(r, server_state=ServerState.OVER, outcome=Outcome.NO_REPLY)
+        r._replace(server_state=ServerState.OVER, outcome=Outcome.NO_REPLY)
         if r.server_state == ServerState.IN_PROGRESS and r.report_deadline + grace <= now
         else r
         for r in job.results
@@ -268,14 +266,14 @@ def _create_copies(job: Job, counts: _Counts) -> Job:
     # What is begun is finished before something new is begun.
     priority = workunit.priority + bool(job.results)
     created = tuple(Result(id=0, name=f"{workunit.name}_{first + n}", priority=priority) for n in range(missing))
-    return replace(job, results=job.results + created)
+    return job._replace(results=job.results + created)
 
 
 def _give_up(job: Job) -> Job:
     """An error ends the job: nothing more is checked."""
     undecided = (ValidateState.INIT, ValidateState.INCONCLUSIVE)
     results = tuple(
-        replace(r, validate_state=ValidateState.NO_CHECK)
+        r._replace(validate_state=ValidateState.NO_CHECK)
         if r.outcome == Outcome.SUCCESS and r.validate_state in undecided
         else r
         for r in job.results
@@ -292,8 +290,8 @@ def _mark_for_validation(job: Job) -> Job:
         return job
     canonical = next((r for r in job.results if r.id and r.id == workunit.canonical_resultid), None)
     if canonical is not None and canonical.file_delete_state != FileDeleteState.INIT:
-        late = {r.name: replace(r, validate_state=ValidateState.TOO_LATE) for r in to_check}
-        return replace(job, results=tuple(late.get(r.name, r) for r in job.results))
+        late = {r.name: r._replace(validate_state=ValidateState.TOO_LATE) for r in to_check}
+        return job._replace(results=tuple(late.get(r.name, r) for r in job.results))
     successes = sum(r.is_success for r in job.results)
     if canonical is not None or successes >= workunit.min_quorum:
         return job.with_workunit(need_validate=1)
@@ -303,7 +301,7 @@ def _mark_for_validation(job: Job) -> Job:
 def _close(job: Job) -> Job:
     """The job is settled: unsent copies are not needed, the outcome is to be handed over, files may go."""
     results = tuple(
-        replace(r, server_state=ServerState.OVER, outcome=Outcome.DIDNT_NEED)
+        r._replace(server_state=ServerState.OVER, outcome=Outcome.DIDNT_NEED)
         if r.server_state == ServerState.UNSENT
         else r
         for r in job.results
@@ -331,7 +329,7 @@ def _mark_files(job: Job) -> Job:
             return all_checked
         return result.outcome != Outcome.SUCCESS or result.validate_state not in undecided
 
-    results = tuple(replace(r, file_delete_state=FileDeleteState.READY) if may_go(r) else r for r in job.results)
+    results = tuple(r._replace(file_delete_state=FileDeleteState.READY) if may_go(r) else r for r in job.results)
     job = job.with_results(results)
     if all_checked and job.workunit.file_delete_state == FileDeleteState.INIT:
         job = job.with_workunit(file_delete_state=FileDeleteState.READY)
@@ -369,7 +367,7 @@ def apply_verdict(job: Job, verdict: Verdict, now: int) -> Job:
     canonical = workunit.canonical_resultid or verdict.canonical
     results = tuple(_judged(result, verdict, bool(canonical)) for result in job.results)
     credit = verdict.credit.get(canonical, workunit.canonical_credit)
-    job = replace(job, results=results).with_workunit(
+    job = job._replace(results=results).with_workunit(
         need_validate=0, canonical_resultid=canonical, canonical_credit=credit
     )
     return job if canonical else _one_more(job)
@@ -377,13 +375,13 @@ def apply_verdict(job: Job, verdict: Verdict, now: int) -> Job:
 
 def _judged(result: Result, verdict: Verdict, decided: bool) -> Result:
     if result.id in verdict.invalid:
-        return replace(result, outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
+        return result._replace(outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
     if result.id in verdict.valid:
         granted = verdict.credit.get(result.id, result.granted_credit)
-        return replace(result, validate_state=ValidateState.VALID, granted_credit=granted)
+        return result._replace(validate_state=ValidateState.VALID, granted_credit=granted)
     if result.id in verdict.disagree:
         state = ValidateState.INVALID if decided else ValidateState.INCONCLUSIVE
-        return replace(result, validate_state=state)
+        return result._replace(validate_state=state)
     return result
 
 
@@ -400,12 +398,11 @@ def _one_more(job: Job) -> Job:
 
 def settle(job: Job, now: int, *, judge: Callable[[Job], Verdict] | None = None, grace: int = 0) -> Job:
     """Transition, and validate where that can be done on the spot, until nothing changes."""
+    job = transition(job, now, grace=grace)
     # Each round decides at least one result or creates one, and both are limited; the bound is for a broken judge.
     for _ in range(2 * job.workunit.max_total_results + 8):
-        after = transition(job, now, grace=grace)
-        if after.workunit.need_validate and judge is not None:
-            after = apply_verdict(after, judge(after), now)
-        if after is job or after == job:
-            return job
-        job = after
+        if judge is None or not job.workunit.need_validate:
+            break
+        # Once is enough: whatever follows from a state, the transitioner draws in one go.
+        job = transition(apply_verdict(job, judge(job), now), now, grace=grace)
     return job

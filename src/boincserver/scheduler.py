@@ -288,7 +288,7 @@ class _Exchange:
         if lifecycle.is_over(job.workunit) or version is None:
             self._change(workunitid, lambda job: lifecycle.detach(job, name, self.now))
             return
-        again = replace(result, server_state=ServerState.UNSENT)
+        again = result._replace(server_state=ServerState.UNSENT)
         after = self._sent(job.with_result(again), name, version)
         self.pipeline.follow(self.tx, job, after, self.now)
         self._pack(after, name, version)

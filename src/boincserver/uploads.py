@@ -182,13 +182,10 @@ class Uploads:
         """True for a name that this project gave."""
         return self._outputs.result_of(name) is not None
 
-    def delete(self, name: str) -> None:
-        """The file is not needed any more."""
+    def forget(self, name: str) -> str:
+        """The file is not needed any more; returns what is to be deleted."""
         self._arrived.pop(name, None)
-        try:
-            os.unlink(self.store.location(name))  # noqa: PTH108
-        except FileNotFoundError:
-            pass
+        return self.store.location(name)
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -46,11 +46,14 @@ _PAUSE: Final = 0.05
 class Transaction:
     """What an operation sees: the session, and what is to happen with the commit or instead of it."""
 
-    __slots__ = ("_committed", "_group", "_rolled_back", "db", "sync")
+    __slots__ = ("_committed", "_group", "_rolled_back", "db", "remove", "sync")
 
     def __init__(self, session: Session, group: _Group) -> None:
         self.db = session
         self.sync: list[str | Path] = []
+        """What is to be on disk before the commit."""
+        self.remove: list[str] = []
+        """Files that are to be gone before the commit; deleting waits for the disk as well."""
         self._group = group
         self._committed: list[Callable[[], object]] = []
         self._rolled_back: list[Callable[[], object]] = []
@@ -130,9 +133,9 @@ class _Group:
             action(session)
 
     @property
-    def files(self) -> list[str | Path]:
-        """What is to be on disk before the commit."""
-        return [path for work in self.works if work.transaction is not None for path in work.transaction.sync]
+    def transactions(self) -> list[Transaction]:
+        """Of the operations that did not fail."""
+        return [work.transaction for work in self.works if work.transaction is not None]
 
 
 class Writer:
@@ -263,7 +266,8 @@ class Writer:
         """In the thread that waits for the disk."""
         failure: Exception | None = None
         try:
-            durable.sync(group.files)
+            durable.remove(path for transaction in group.transactions for path in transaction.remove)
+            durable.sync(path for transaction in group.transactions for path in transaction.sync)
             self._session.script("COMMIT")
         except Exception as error:
             log.exception("a commit failed; %d operations are refused", len(group.works))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -50,7 +48,7 @@ class Life:
         job = lifecycle.settle(self.job, self.now, judge=self.judge)
         if job.workunit.assimilate_state == AssimilateState.READY:
             job = lifecycle.settle(lifecycle.assimilated(job, held=True), self.now, judge=self.judge)
-        self.job = replace(job, results=tuple(replace(r, id=n) for n, r in enumerate(job.results, start=1)))
+        self.job = job._replace(results=tuple(r._replace(id=n) for n, r in enumerate(job.results, start=1)))
 
     def send(self, name: str, user: int = 1) -> None:
         self.job = lifecycle.send(self.job, name, self.now, hostid=user, userid=user, version=(1, 100))
@@ -284,6 +282,7 @@ class JobMachine(RuleBasedStateMachine):
     def settling_again_changes_nothing(self) -> None:
         self.life.settle()  # moves the safety net along with the time
         before = self.life.job
+        assert lifecycle.transition(before, self.life.now) == before
         self.life.settle()
         assert self.life.job == before
 
