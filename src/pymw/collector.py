@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from pymw.backends.protocol import Broken, Call, Event, Logged
+from pymw.errors import RunError
 
 if TYPE_CHECKING:
     from pymw.run import Run
@@ -23,12 +24,15 @@ class Intake:
 
     def __init__(self, run: Run | None = None) -> None:
         self._run = run
+        self._failed: RunError | None = None
         self._open: dict[Call, None] = {}
         self._changed = threading.Condition()
         self._then: Callable[[], None] | None = None
 
     def admit(self, call: Call) -> None:
-        """Before the call is submitted."""
+        """Before the call is submitted; RunError where what comes of it could not be recorded."""
+        if self._failed is not None:
+            raise self._failed
         self._open[call] = None
 
     def dismiss(self, call: Call) -> None:
@@ -55,16 +59,25 @@ class Intake:
     def deliver(self, events: Sequence[Event]) -> None:
         """As Collector says."""
         if self._run is not None:
-            self._run.record(events)
+            try:
+                self._run.record(events)
+            except RunError as error:
+                # A full disk, say. The backend must not forget what it has, and nobody may wait for it here.
+                self._failed = error
+                self._break(Broken(error))
+                raise
         for event in events:
             if isinstance(event, Broken):
-                for call in list(self._open):
-                    call.receiver.receive(event)
-                    self.dismiss(call)
+                self._break(event)
             else:
                 if isinstance(event, Logged):
                     told.info("%s %d: %s", event.call.name, event.index, event.line)
                 event.call.receiver.receive(event)
+
+    def _break(self, event: Broken) -> None:
+        for call in list(self._open):
+            call.receiver.receive(event)
+            self.dismiss(call)
 
     def open_calls(self) -> list[Call]:
         """Those that are not over, oldest first."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pymw.backends.protocol import Placement
-from pymw.errors import RunNotFound
+from pymw.errors import RunError, RunNotFound
 from pymw.lease import Lease
 
 __all__ = ["Journal", "Record", "Recorded", "forget", "home", "runs"]
@@ -101,12 +101,18 @@ def folder(run: str) -> Path:
 
 def forget(run: str) -> int:
     """Delete a run, unless somebody holds it; return how many tasks it had."""
-    view = Journal(run, write=False)
-    tasks = sum(view.counts().values())
-    view.close()
-    lease = Lease(view.folder, run)
+    where, tasks = folder(run), 0
     try:
-        shutil.rmtree(view.folder)
+        view = Journal(run, write=False)
+        with contextlib.closing(view):
+            tasks = sum(view.counts().values())
+    except RunNotFound:
+        raise
+    except RunError:
+        pass  # a journal that cannot be read can still be deleted
+    lease = Lease(where, run)
+    try:
+        shutil.rmtree(where)
     finally:
         lease.close()
     return tasks
@@ -130,10 +136,13 @@ class Journal:
         elif not (self.folder / FILE).exists():
             raise RunNotFound(f"there is no run {run!r}; there are: {', '.join(runs()) or 'none'}")
         try:
-            if write:
-                self._db = self._connect("")
-                self._prepare()
-            self._reader = self._connect("?mode=ro")  # of its own: reading never waits for the disk
+            with self._told("opened"):
+                if write:
+                    self._db = self._connect("")
+                    self._refuse_newer(self._db)
+                    self._prepare()
+                self._reader = self._connect("?mode=ro")  # of its own: reading never waits for the disk
+                self._refuse_newer(self._reader)
         except BaseException:
             if self.lease is not None:
                 self.lease.close()
@@ -142,6 +151,18 @@ class Journal:
     def _connect(self, mode: str) -> sqlite3.Connection:
         address = f"file:{urllib.parse.quote(str(self.folder / FILE))}{mode}"
         return sqlite3.connect(address, uri=True, check_same_thread=False, isolation_level=None, timeout=30)
+
+    @contextlib.contextmanager
+    def _told(self, what: str) -> Iterator[None]:
+        """What SQLite has to say becomes a RunError with the file's name."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise RunError(f"run {self.run!r}: its journal {self.folder / FILE} cannot be {what}: {error}") from error
+
+    def _refuse_newer(self, db: sqlite3.Connection) -> None:
+        if (written := db.execute("PRAGMA user_version").fetchone()[0]) > VERSION:
+            raise RunError(f"run {self.run!r} was written by a newer pymw (its journal has version {written})")
 
     def _prepare(self) -> None:
         # Durable means: a result that was recorded survives the power cord.
@@ -153,19 +174,20 @@ class Journal:
             self._db.execute(f"PRAGMA user_version = {VERSION}")
 
     def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
-        with self._reading:
+        with self._reading, self._told("read"):
             return self._reader.execute(query, values).fetchall()
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
-        with self._lock:
+        with self._lock, self._told("written"):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
+                self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
                 raise
-            self._db.execute("COMMIT")
             self._written = time.time()
 
     # Writing.
@@ -290,10 +312,13 @@ class Journal:
         """Let others write."""
         with self._lock:
             lease, self.lease = self.lease, None
-            if lease is not None:
-                self.flush()
-                self._db.close()
-            self._reader.close()
+            try:
+                if lease is not None:
+                    with contextlib.suppress(RunError):  # nothing is lost with what was merely asked for
+                        self.flush()
+                    self._db.close()
+            finally:
+                self._reader.close()
         if lease is not None:
             lease.close()  # not under the lock: somebody at the door may be about to close us too
 

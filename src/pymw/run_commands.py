@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from typing import Any
+
+from pymw.errors import RunError
 
 __all__ = ["cancel", "export", "forget", "runs", "show"]
 
@@ -17,18 +20,23 @@ def runs(given: argparse.Namespace) -> int:
     from pymw.journal import runs as names
     from pymw.onlooker import open_run
 
-    told = {}
+    told, unreadable = {}, []
     for name in names():
-        with open_run(name) as view:
-            told[name] = view.counts()
+        try:
+            with open_run(name) as view:
+                told[name] = view.counts()
+        except RunError as error:
+            unreadable.append(error)
     if given.json:
         print(json.dumps(told))
-    elif not told:
+    elif not told and not unreadable:
         print(f'no runs in {home()}; Master(..., run="a name") makes one')
     else:
         for name, counts in told.items():
             print(f"{name}: {_in_words(counts)}")
-    return 0
+    for problem in unreadable:
+        print(f"pymw: {problem}", file=sys.stderr)
+    return 1 if unreadable else 0
 
 
 def show(given: argparse.Namespace) -> int:

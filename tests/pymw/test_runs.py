@@ -18,7 +18,8 @@ from typing import Any
 import pytest
 
 import pymw
-from pymw import Master, RunBusy, RunNotFound, UnshippableError, open_run
+from pymw import Master, RunBusy, RunError, RunNotFound, UnshippableError, open_run
+from pymw.cli import main
 
 LIMIT = 60.0
 
@@ -192,6 +193,69 @@ def test_an_edited_function_is_computed_anew_and_said_so(tmp_path: Path, caplog:
     assert "function is not what it was (__main__.helper): its 2 recorded results do not count" in caplog.text
 
 
+FULL = """
+import os, resource, signal, sys
+from pymw import Master, RunError
+from pathlib import Path
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+def large(x):
+    return bytes(20000)
+
+with Master(sys.argv[1], run="full") as master:
+    done = master.submit(large, -1).result()
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, kept[1]))  # as if the disk were full
+    for call in (lambda: list(master.map(large, range(200))), lambda: master.submit(large, 1).result()):
+        try:
+            call()
+        except RunError as error:
+            print(error)
+"""
+
+
+@pytest.mark.parametrize("backend", ["local:2", "memory"])
+def test_what_cannot_be_recorded_is_told_and_nobody_waits(tmp_path: Path, backend: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(FULL)
+    done = subprocess.run([sys.executable, str(script), backend], capture_output=True, text=True, timeout=LIMIT)
+    told = f"run 'full': its journal {tmp_path / 'home/runs/full/journal.sqlite'} cannot be written: "
+    assert done.stdout.count(told) == 2, done.stdout + done.stderr
+    with open_run("full") as view:
+        assert view.counts()["returned"] >= 1
+    with Master("memory", run="full") as master:  # there is room again
+        assert len(list(master.map(len, [b"x"] * 5, timeout=LIMIT))) == 5
+
+
+def test_a_journal_that_cannot_be_read_is_told_and_spares_the_other_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("bad", "good", "newer"):
+        with Master("memory", run=name) as master:
+            master.submit(abs, -1).result(LIMIT)
+    with open_run("bad") as bad, open_run("newer") as newer:
+        paths = [view.folder / "journal.sqlite" for view in (bad, newer)]
+    for beside in paths[0].parent.glob("journal.sqlite-*"):
+        beside.unlink()
+    paths[0].write_text("this is no database, and never was one" * 100)
+    with sqlite3.connect(paths[1]) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    for open_it in (lambda: Master("memory", run="bad"), lambda: next(open_run("bad").records())):
+        with pytest.raises(RunError, match=r"run 'bad': its journal .* cannot be .*: file is not a database"):
+            open_it()
+    for open_it in (lambda: Master("memory", run="newer"), lambda: open_run("newer")):
+        with pytest.raises(RunError, match="run 'newer' was written by a newer pymw"):
+            open_it()
+    assert main(["runs"]) == 1
+    out, err = capsys.readouterr()
+    assert out == "good: 1 of 1 tasks done\n"
+    assert "run 'bad'" in err
+    assert "run 'newer'" in err
+    assert main(["forget", "bad"]) == 0
+    assert main(["forget", "newer"]) == 0
+    assert main(["runs"]) == 0
+
+
 # The master is killed at random moments.
 
 KILLED = """
@@ -234,7 +298,7 @@ def kill_at_random_moments(tmp_path: Path, kills: int) -> None:
         with view:
             try:
                 done = [future.result() for future in view if future.done()]
-            except sqlite3.OperationalError:  # killed before the tables were made
+            except RunError:  # killed before the tables were made
                 continue
         counted = Counter(lines(log))
         for value in done:
