@@ -65,7 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("--out", type=Path, help="write the record of the match, as JSON")
 
     looked = _command(commands, "check", _check, "say within ten seconds whether a team is ready, and what is wrong")
-    looked.add_argument("team", help="a folder, a zip or a Python file")
+    looked.add_argument("team", help="a folder, a zip, a Python file, or one of ours")
     looked.add_argument("--convert", type=Path, metavar="DIR", help="write a team from Python 2 as Python 3 into DIR")
 
     many = _command(commands, "tournament", _tournament, "play every pair of teams, here or on any backend of pymw",
@@ -108,7 +108,11 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
 
 
 def _team(name: str) -> Submission:
-    return shipped_team(name) if name in TEAMS and not Path(name).exists() else Submission.read(name)
+    return shipped_team(name) if _is_ours(name) else Submission.read(name)
+
+
+def _is_ours(name: str) -> bool:
+    return name in TEAMS and not Path(name).exists()
 
 
 def _play(options: argparse.Namespace) -> int:
@@ -161,7 +165,7 @@ def _write(record: Record, options: argparse.Namespace) -> None:
 
 
 def _check(options: argparse.Namespace) -> int:
-    report = check(options.team)
+    report = check(shipped_team(options.team) if _is_ours(options.team) else options.team)
     print(report.text())
     if options.convert and report.converted:
         report.converted.write(options.convert)

@@ -133,7 +133,7 @@ class Submission:
         if path.is_dir():
             return cls.of(path.resolve().name, dict(_folder(path)))
         if not path.exists():
-            raise SubmissionError(f"there is no team at {path}")
+            raise SubmissionError(f"there is no team at {path}; a team is a folder, a zip or a Python file")
         if path.suffix == ".py":
             return cls.of(path.stem, {path.name: path.read_bytes()})
         if zipfile.is_zipfile(path):

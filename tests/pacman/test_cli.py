@@ -95,6 +95,7 @@ def test_the_check_tells_and_its_exit_code_too(teams: Path, tmp_path: Path, caps
     assert "wrote the converted team" in capsys.readouterr().out
     assert main(["check", str(tmp_path / "new")]) == 0
     assert main(["check", str(tmp_path / "nobody")]) == 1
+    assert main(["check", "easy"]) == 0
     assert "there is no team" in capsys.readouterr().out
 
 
