@@ -94,7 +94,7 @@ FILE = "journal.sqlite"
 
 def folder(run: str) -> Path:
     """The directory of a run."""
-    if not run or len(run) > 100:
+    if not isinstance(run, str) or not run or len(run) > 100:
         raise ValueError(f"a run's name has 1 to 100 characters: {run!r}")
     return home() / "runs" / urllib.parse.quote(run, safe=" ")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import deque
@@ -16,6 +17,7 @@ from pymw.files import put_down
 
 __all__ = ["Gathering", "OnError", "Reading", "stretches"]
 
+log = logging.getLogger("pymw")
 OnError = Literal["raise", "return", "skip"]
 
 
@@ -106,8 +108,13 @@ class Gathering:
             self._over()
 
     def _show(self) -> None:
-        if self._bar is not None:
+        if self._bar is None:
+            return
+        try:
             self._bar.show(self.home, self.sent if self.complete else None, sum(list(self._fractions.values())))
+        except Exception:  # it may be the caller's own, and the results do not depend on it
+            self._bar = None
+            log.exception("the progress bar is given up")
 
     # The caller's side.
 

@@ -265,6 +265,7 @@ _KINDS = {
     "lock": "thread locks",
     "RLock": "thread locks",
     "generator": "generators",
+    "coroutine": "coroutines (asyncio.run gives what they return)",
     "socket": "sockets",
     "TextIOWrapper": "open files",
     "BufferedReader": "open files",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import html
+import numbers
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
@@ -55,18 +56,26 @@ class TaskOptions:
     disk: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("retries", "attempts", "quorum"):
-            least = 0 if name == "retries" else 1
-            if name == "quorum" and self.quorum == ADAPTIVE:
+        for name, least in (("retries", 0), ("attempts", 1), ("quorum", 1)):
+            value = getattr(self, name)
+            if name == "quorum" and value == ADAPTIVE:
                 if self.attempts == 1:
                     raise ValueError("quorum='adaptive' runs some tasks twice, and attempts=1 means at most once")
-            elif not isinstance(value := getattr(self, name), int) or value < least:
+            elif not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}= must be a whole number of at least {least}, not {value!r}")
         for name in ("time_limit", "deadline", "est_seconds", "memory", "disk"):
-            if (value := getattr(self, name)) is not None and not value > 0:
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, numbers.Real) and float(value) > 0):
                 raise ValueError(f"{name}= must be positive, not {value!r}")
+        if not isinstance(self.priority, int):
+            raise TypeError(f"priority= must be a whole number, not {self.priority!r}")
+        for name in ("files", "outputs", "modules"):
+            if isinstance(value := getattr(self, name), (str, Path, ModuleType)):
+                raise TypeError(f"{name}= takes several: write {name}=[{value!r}]")
         if isinstance(self.retry_on, type):
             object.__setattr__(self, "retry_on", (self.retry_on,))
+        if not all(isinstance(kind, type) and issubclass(kind, BaseException) for kind in self.retry_on):
+            raise TypeError(f"retry_on= takes classes of exceptions, not {self.retry_on!r}")
 
     @property
     def copies(self) -> int:

@@ -16,7 +16,7 @@ import pytest
 
 import pymw
 from pymw import Master, errors
-from pymw.bar import BarOnTerminal, LinesInLog, bar_for
+from pymw.bar import Bar, BarOnTerminal, LinesInLog, bar_for
 from pymw.testing import local_master, memory_master, pymw_home
 
 __all__ = ["local_master", "memory_master", "pymw_home"]
@@ -197,6 +197,31 @@ def test_a_bar_only_when_it_is_wanted(capsys: pytest.CaptureFixture[str], master
     assert capsys.readouterr().err == ""
     assert list(master.map(square, range(3), progress=True, timeout=LIMIT)) == [0, 1, 4]
     assert "square: 3 of 3 done (100%)" in capsys.readouterr().err
+
+
+def test_a_bar_of_ones_own_and_one_that_fails(master: Master, caplog: pytest.LogCaptureFixture) -> None:
+    class Counting(Bar):
+        def __init__(self) -> None:
+            self.shown: list[tuple[int, int | None]] = []
+            self.closed = False
+
+        def show(self, home: int, total: int | None, fraction: float = 0.0) -> None:
+            self.shown.append((home, total))
+
+        def close(self) -> None:
+            self.closed = True
+
+    bar = Counting()
+    assert list(master.map(square, range(3), progress=bar, timeout=LIMIT)) == [0, 1, 4]
+    assert bar.shown[-1] == (3, 3)
+    assert bar.closed
+
+    class Failing(Bar):
+        def show(self, home: int, total: int | None, fraction: float = 0.0) -> None:
+            raise ZeroDivisionError
+
+    assert list(master.map(square, range(3), progress=Failing(), timeout=LIMIT)) == [0, 1, 4]
+    assert "the progress bar is given up" in caplog.text
 
 
 def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

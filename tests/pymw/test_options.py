@@ -77,6 +77,17 @@ def test_wrong_values_are_refused_at_once(master: Master) -> None:
     for wrong in ({"retries": -1}, {"attempts": 0}, {"time_limit": 0}, {"quorum": 1.5}):
         with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
             master.options(**wrong)
+    for wrong in ({"time_limit": "5"}, {"deadline": float("nan")}, {"memory": "1 GB"}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))}= must be positive"):
+            Master("memory").options(**wrong)
+    for wrong in ({"retry_on": "ValueError"}, {"retry_on": [int]}, {"priority": "high"}):
+        with pytest.raises(TypeError, match=f"{next(iter(wrong))}= "):
+            master.options(**wrong)
+    for wrong in ({"files": __file__}, {"outputs": "loud.txt"}, {"modules": os}):
+        with pytest.raises(TypeError, match=rf"write {next(iter(wrong))}=\["):
+            master.options(**wrong)
+    with pytest.raises(ValueError, match="a run's name has 1 to 100 characters: 3"):
+        Master("memory", run=3)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedOption, match="key=: it is for named runs"):
         master.options(key="a")
 
