@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS task (
     asked REAL NOT NULL,
     ended REAL
 );
+CREATE INDEX IF NOT EXISTS task_function ON task (function, state);  -- to count without reading values
 CREATE TABLE IF NOT EXISTS function (
     name TEXT NOT NULL,
     digest TEXT NOT NULL,

@@ -34,6 +34,10 @@ def square(x: int) -> int:
     return x * x
 
 
+def valley(x: np.ndarray) -> float:
+    return float((1 - x[0]) ** 2 + 100 * (x[1] - x[0] ** 2) ** 2)
+
+
 def test_map_reduce_is_reduce_of_map(master: Master) -> None:
     assert master.map_reduce(square, operator.add, range(10_000)) == sum(x * x for x in range(10_000))
 
@@ -138,6 +142,16 @@ def test_scikit_learn_searches_on_a_master(master: Master) -> None:
     assert list(here.cv_results_["mean_test_score"]) == list(alone.cv_results_["mean_test_score"])
     assert here.best_params_ == alone.best_params_
     assert trees.score(x, y) > 0.9
+
+
+def test_scipy_takes_a_masters_map(master: Master) -> None:
+    if importlib.util.find_spec("scipy") is None:
+        pytest.skip("not installed: scipy")
+    from scipy.optimize import differential_evolution
+
+    options = {"bounds": [(-2, 2)] * 2, "seed": 1, "maxiter": 3, "popsize": 4, "polish": False, "updating": "deferred"}
+    alone = differential_evolution(valley, **options)
+    assert list(differential_evolution(valley, workers=master.map, **options).x) == list(alone.x)
 
 
 def test_the_public_fixtures(memory_master: Master, local_master: Master, pymw_home: Path) -> None:
