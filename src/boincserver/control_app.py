@@ -22,7 +22,6 @@ from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
 from boincserver.framing import Blobs, blob, pack, unpack
-from boincserver.news import in_progress
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
 from boincserver.protocol.account import password_hash
@@ -385,14 +384,9 @@ class _Control(RightsCalls):
 
     async def call_changes(self, _data: memoryview, batch_id: int, epoch: str, after: int) -> Mapping[str, Any]:
         await self._seen(batch_id)
-        news = self.service.news
-        board = news.board(batch_id, epoch)
-        if board is None:
-            board = news.begin(batch_id)
-            board.fill(await asyncio.to_thread(lambda: in_progress(self.reader, batch_id)))
-            after = 0
-        jobs = [(job.name, job.state, job.hosts, job.deadline, job.said) for job in board.since(after)]
-        return {"epoch": board.epoch, "seq": board.seq, "jobs": jobs}
+        changes = await self.service.news.changes(self.reader_of_thread, batch_id, epoch, after)
+        jobs = [(job.name, job.state, job.hosts, job.deadline, job.said) for job in changes.jobs]
+        return {"epoch": changes.epoch, "seq": changes.seq, "jobs": jobs}
 
     async def call_copies(self, _data: memoryview, batch_id: int, name: str) -> bytes:
         await self._seen(batch_id)

@@ -8,6 +8,7 @@ All of it is in memory: after a restart of the server whoever watches begins wit
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,7 +18,7 @@ from sqlalchemy import bindparam, select
 
 from boincserver.database import Session
 from boincserver.lifecycle import Job, is_over
-from boincserver.records import JobState
+from boincserver.records import Changes, JobState
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.states import ServerState
@@ -116,6 +117,15 @@ class News:
         """A new board, which changes are written on from now; `fill` it with what was before."""
         board = self._boards[batch] = Board(self._clock())
         return board
+
+    async def changes(self, read: Callable[[], Session], batch: int, epoch: str, after: int) -> Changes:
+        """What changed in a batch since a number of this epoch; with another epoch, all that hosts have."""
+        board = self.board(batch, epoch)
+        if board is None:
+            board = self.begin(batch)
+            board.fill(await asyncio.to_thread(lambda: in_progress(read(), batch)))
+            after = 0
+        return Changes(board.epoch, board.seq, tuple(board.since(after)))
 
     def changed(self, job: Job) -> None:
         """After an event of this job is durable."""

@@ -23,6 +23,7 @@ EXAMPLES = [
     ("pymw backends", "what a script can run on"),
     ("pymw run pi.py --backend local", "run a script, its masters on this machine"),
     ("pymw run pi.py --backend boinc:~/pi-project -- --tasks 800", "the same script on volunteers' computers"),
+    ("pymw run pi.py --backend boinc+https://host/project", "the same by way of a project elsewhere"),
     ("pymw runs", "the named runs, and how far each is"),
     ("pymw show pi-2026", "how far one is, and who works on it"),
     ("pymw show pi-2026 --failed", "what its failed tasks raised"),
@@ -30,6 +31,8 @@ EXAMPLES = [
     ("pymw export pi-2026 > pi.jsonl", "its results, one JSON object a line"),
     ("pymw forget pi-2026", "delete it with all its results"),
     ("pymw boinc install-worker ~/pi-project", "give a project interpreters for volunteers"),
+    ("pymw boinc key", "print the public key of your code"),
+    ("pymw boinc trust ~/pi-project KEY", "let volunteers run code that is signed with it"),
     ("pymw volunteer https://host/project --key-file key", "lend this machine to a project"),
     ("pymw doctor", "is everything in place here?"),
     ("pymw doctor --backend boinc:~/pi-project", "and does that answer?"),
@@ -127,6 +130,13 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--json", action="store_true", help="as JSON")
     worker.set_defaults(command=_install_worker)
 
+    key = of_boinc.add_parser("key", help="print the public key by which projects elsewhere may trust your code")
+    key.set_defaults(command=_key)
+    trust = of_boinc.add_parser("trust", help="let volunteers run code that somebody elsewhere signs with this key")
+    trust.add_argument("directory", metavar="DIR", help="the project's folder; its server runs")
+    trust.add_argument("key", metavar="KEY", help="what `pymw boinc key` printed there, or a file with it")
+    trust.set_defaults(command=_trust)
+
     volunteer = commands.add_parser("volunteer", help="lend this machine to a BOINC project")
     volunteer.add_argument("url", metavar="URL", help="the project's address")
     volunteer.add_argument("--key-file", type=Path, metavar="FILE", help="a file with an account's key, yours alone")
@@ -170,6 +180,19 @@ def _install_worker(given: argparse.Namespace) -> int:
     from pymw.backends.boinc.command import install_worker
 
     return install_worker(Path(given.directory).expanduser(), given.target, as_json=given.json)
+
+
+def _key(_given: argparse.Namespace) -> int:
+    from pymw.backends.boinc.keys import SigningKey
+
+    print(SigningKey.mine().told)
+    return 0
+
+
+def _trust(given: argparse.Namespace) -> int:
+    from pymw.backends.boinc.command import trust_key
+
+    return trust_key(Path(given.directory).expanduser(), given.key)
 
 
 def _volunteer(given: argparse.Namespace) -> int:

@@ -218,7 +218,8 @@ class Journal:
     def _write_asked(self) -> None:
         with self._asking:
             asked, self._asked = self._asked, []
-        self._db.executemany("INSERT INTO task (key, function, asked) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", asked)
+        again = "ON CONFLICT (key) DO UPDATE SET state = 0 WHERE state = 2"  # it failed before, and is tried once more
+        self._db.executemany(f"INSERT INTO task (key, function, asked) VALUES (?, ?, ?) {again}", asked)
 
     def remember_function(self, name: str, digest: str, parts: Mapping[str, str]) -> dict[str, str] | None:
         """Keep what the function is made of; return what it was made of before, if that was something else."""
@@ -299,6 +300,11 @@ class Journal:
     def keys_of(self, unit: str) -> list[str]:
         """As RunHandle says."""
         return [key for (key,) in self._read("SELECT key FROM placement WHERE unit = ? ORDER BY position", (unit,))]
+
+    def unfinished(self, unit: str) -> int:
+        """How many of the tasks that a unit still holds have no end."""
+        query = "SELECT count(*) FROM placement JOIN task USING (key) WHERE unit = ? AND state = 0"
+        return int(self._read(query, (unit,))[0][0])
 
     def note(self, name: str, value: str | None = None) -> str | None:
         """As RunHandle says."""

@@ -164,6 +164,10 @@ class Run:
         """As RunHandle says."""
         return self._journal.keys_of(unit)
 
+    def has_ended(self, unit: str) -> bool:
+        """As RunHandle says."""
+        return not self._journal.unfinished(unit)
+
     def note(self, name: str, value: str | None = None) -> str | None:
         """As RunHandle says."""
         return self._journal.note(name, value)

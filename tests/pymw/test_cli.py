@@ -104,7 +104,10 @@ def test_an_unknown_backend_is_told_with_those_there_are(tmp_path: Path) -> None
     script.write_text("from pymw import Master\nMaster()\n")
     done = pymw("run", str(script), "--backend", "cloud")
     assert done.returncode == 1
-    assert done.stderr == "pymw: no backend is named 'cloud'; there are: boinc, dask, local, memory, mpi\n"
+    assert (
+        done.stderr
+        == "pymw: no backend is named 'cloud'; there are: boinc, boinc+http, boinc+https, dask, local, memory, mpi\n"
+    )
 
 
 def test_a_missing_script_is_told(tmp_path: Path) -> None:

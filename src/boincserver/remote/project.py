@@ -1,6 +1,6 @@
 """A project over HTTP with the methods of `control.Control`: jobs in bulk, outcomes under growing numbers.
 
-    create_jobs ─▶ upload absent files ─▶ one official batch for each call, named by its jobs
+    create_jobs ─▶ upload absent files ─▶ jobs of an official batch, named by the run
     outcomes    ◀─ files of the finished jobs ◀─ those batches whose counts have changed
     acknowledge ─▶ a batch that is over and fetched is retired: the server lets its files go
 
@@ -12,65 +12,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import logging
 import os
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final
 
 from boincserver.errors import ControlError, ServerNotRunning, SubmissionRefused, UnknownBatch
 from boincserver.protocol import documents
 from boincserver.protocol.documents import OutputSpec
 from boincserver.protocol.templates import FileUse, format_input_template
-from boincserver.records import Attempt, Batch, HostInfo, Job, JobOutcome, JobState
+from boincserver.records import Batch, Changes, Copy, HostInfo, Job, JobOutcome, JobState
+from boincserver.remote.family import Family, Official
+from boincserver.remote.gathering import Gathering, pause_after
 from boincserver.remote.server import RemoteJob, RemoteServer, name_of
 from boincserver.remote.told import BatchStatus, JobStatus
-from boincserver.states import BatchState, ErrorMask, Outcome, ValidateState
+from boincserver.states import BatchState
 
 __all__ = ["RemoteProject"]
 
-log = logging.getLogger(__name__)
-
 _MOST_JOBS: Final = 2000
 _MOST_TRIES: Final = 5
-_MOST_BYTES: Final = 32 << 20
-_SHORTEST_POLL: Final = 1.0
-_SHARE_OF_POLLS: Final = 0.1
-"""How much of the time may go into asking: a slow server is asked less often."""
-_STATES_KEPT: Final = 10.0
 _ABORTED_AT_ONCE: Final = 500
-
-
-@dataclass
-class _Family:
-    """One run: its official batches, and what came of their jobs."""
-
-    app: str
-    name: str
-    lease: float | None
-    batches: dict[int, _Official] = field(default_factory=dict)
-    names: set[str] = field(default_factory=set)  # of all jobs
-    seq: int = 0
-    waiting: list[JobOutcome] = field(default_factory=list)
-    to_fetch: dict[tuple[int, str], JobStatus] = field(default_factory=dict)
-    next_poll: float = 0.0
-    renewed: float = 0.0
-    states: tuple[float, list[JobState]] = (0.0, [])
-
-
-@dataclass
-class _Official:
-    """A batch of the server's."""
-
-    id: int
-    over: float = -1.0
-    errors: int = -1
-    complete: bool = False
-    outputs: dict[str, tuple[str, ...]] = field(default_factory=dict)  # names of output files, by job
-    seen: dict[str, int] = field(default_factory=dict)  # jobs that ended, with the number of their outcome
-    acknowledged: set[str] = field(default_factory=set)
+_HOSTS_FOR: Final = 10.0
+OURS: Final = "boincserver"
 
 
 class RemoteProject:
@@ -78,20 +44,22 @@ class RemoteProject:
 
     def __init__(self, server: RemoteServer, *, outputs: Sequence[str] = ()) -> None:
         self.server = server
-        self._outputs = tuple(outputs)
-        self._families: dict[int, _Family] = {}
-        self._numbers = itertools.count(1)
+        self.is_ours = server.ping() == OURS
         self._lock = threading.RLock()
+        self._gathering = Gathering(server, outputs, self._lock)
+        self._families: dict[int, Family] = {}
+        self._numbers = itertools.count(1)
+        self._hosts: tuple[float, list[HostInfo], bool] = (0.0, [], True)
 
     # --- jobs go out ------------------------------------------------------------------------------------------------
 
     def create_batch(self, app: str, name: str, *, lease: float | None = None) -> Batch:
         """A run of this name, with whatever an earlier process left of it on the server."""
-        family = _Family(app, name, lease)
+        family = Family(app, name, lease)
         for batch in self.server.query_batches():
             if batch.name.startswith(f"{name}.") and batch.state <= BatchState.COMPLETE:
-                family.batches[batch.id] = _Official(batch.id)
-                family.names.update(job.name for job in self.server.query_batch(batch.id).jobs)
+                jobs = self.server.query_batch(batch.id).jobs
+                family.batches[batch.id] = Official(batch.id, batch.app_name, {job.name for job in jobs})
         number = next(self._numbers)
         self._families[number] = family
         return Batch(number, name, app)
@@ -103,49 +71,73 @@ class RemoteProject:
     def create_jobs(self, batch_id: int, jobs: Sequence[Job]) -> int:
         """Create those whose names are new; returns how many."""
         family = self._family(batch_id)
-        with self._lock:
-            new = [job for job in jobs if job.name not in family.names]
-        for start in range(0, len(new), _MOST_JOBS):
-            self._submit(family, new[start : start + _MOST_JOBS])
-        return len(new)
+        by_app: defaultdict[str, list[Job]] = defaultdict(list)
+        for job in jobs:
+            if family.holding(job.name) is None:
+                by_app[job.app or family.app].append(job)
+        for app, new in by_app.items():
+            for start in range(0, len(new), _MOST_JOBS):
+                self._submit(family, app, new[start : start + _MOST_JOBS])
+        return sum(map(len, by_app.values()))
 
-    def _submit(self, family: _Family, jobs: Sequence[Job]) -> None:
-        """One official batch; what an earlier try did, and its answer did not tell, is found by its name."""
-        name = f"{family.name}.{hashlib.sha256(' '.join(job.name for job in jobs).encode()).hexdigest()[:16]}"
-        number = 0
+    def _submit(self, family: Family, app: str, jobs: Sequence[Job]) -> None:
+        official = self._growing(family, app, len(jobs)) if self.is_ours else None
+        try:
+            name = f"{family.name}.{hashlib.sha256(' '.join(job.name for job in jobs).encode()).hexdigest()[:16]}"
+            number = self._submitted(family, app, jobs, official.id if official else name)
+            with self._lock:
+                if official is None:
+                    official = family.batches[number] = Official(number, app, growing=1)
+                official.names.update(job.name for job in jobs)
+                official.outputs.update((job.name, tuple(job.outputs)) for job in jobs)
+                official.counts = (-1.0, -1)
+        finally:
+            if official is not None:
+                with self._lock:
+                    official.growing -= 1
+
+    def _growing(self, family: Family, app: str, more: int) -> Official | None:
+        """A living batch that has room for more jobs; one for each call would be many."""
+        with self._lock:
+            for official in family.batches.values():
+                if official.app == app and not official.complete and len(official.names) + more <= _MOST_JOBS:
+                    official.growing += 1
+                    return official
+        return None
+
+    def _submitted(self, family: Family, app: str, jobs: Sequence[Job], batch: int | str) -> int:
+        """The number of the batch that holds these jobs now; an answer that was lost does not make them twice."""
+        number = batch if isinstance(batch, int) else 0
         for tried in range(_MOST_TRIES):
             try:
-                there = self._find(name) if tried else None
-                number = there.id if there else number or self._create(family, name)
+                there = self._find(batch) if tried else None
+                number = there.id if there else number or self._create(family, app, str(batch))
                 known = {job.name for job in there.jobs} if there else set()
                 left = [job for job in jobs if job.name not in known]
                 if left:
-                    self.server.submit_batch(family.app, self._with_files(left, number), number)
+                    self.server.submit_batch(app, self._with_files(left, number), number)
                 break
             except (ServerNotRunning, ControlError, SubmissionRefused) as error:
                 # An answer that was lost looks like a refusal the second time: then the jobs are there.
-                if isinstance(error, SubmissionRefused) and not self._are_there(name, jobs):
+                if isinstance(error, SubmissionRefused) and not self._are_there(batch, jobs):
                     raise
                 if tried == _MOST_TRIES - 1:
                     raise
                 time.sleep(min(0.5 * 2**tried, 5.0))
-        official = _Official(number, outputs={job.name: tuple(job.outputs) for job in jobs})
-        with self._lock:
-            family.batches[number] = official
-            family.names.update(job.name for job in jobs)
+        return number
 
-    def _create(self, family: _Family, name: str) -> int:
+    def _create(self, family: Family, app: str, name: str) -> int:
         expires = time.time() + family.lease if family.lease else 0
-        return self.server.create_batch(family.app, name, expire_time=expires)
+        return self.server.create_batch(app, name, expire_time=expires)
 
-    def _find(self, name: str) -> BatchStatus | None:
+    def _find(self, batch: int | str) -> BatchStatus | None:
         try:
-            return self.server.query_batch(name)
+            return self.server.query_batch(batch)
         except SubmissionRefused:
             return None
 
-    def _are_there(self, name: str, jobs: Sequence[Job]) -> bool:
-        there = self._find(name)
+    def _are_there(self, batch: int | str, jobs: Sequence[Job]) -> bool:
+        there = self._find(batch)
         return there is not None and {job.name for job in jobs} <= {job.name for job in there.jobs}
 
     def _with_files(self, jobs: Sequence[Job], batch: int) -> Iterator[RemoteJob]:
@@ -174,7 +166,7 @@ class RemoteProject:
             for official in list(family.batches.values()):
                 if not official.complete:
                     self.server.abort_batch(official.id)
-            return len(family.names)
+            return sum(len(each.names) for each in family.batches.values())
         for start in range(0, len(names), _ABORTED_AT_ONCE):
             part = names[start : start + _ABORTED_AT_ONCE]
             try:
@@ -196,108 +188,21 @@ class RemoteProject:
                 found = [outcome for outcome in family.waiting if outcome.seq > after][:limit]
             if found:
                 return found
+            if time.monotonic() >= family.next_poll:
+                self._gathering.poll(family)
+            if self._gathering.fetch(family, limit):
+                continue
             now = time.monotonic()
-            if now >= family.next_poll:
-                self._renew(family)
-                self._poll(family)
-                pause = max(_SHORTEST_POLL, (time.monotonic() - now) / _SHARE_OF_POLLS)
-                family.next_poll = time.monotonic() + pause
-            if self._fetch(family, limit):
-                continue
-            left = min(until, family.next_poll) - time.monotonic()
-            if time.monotonic() >= until:
+            if now >= until:
                 return []
-            time.sleep(max(0.0, min(left, wait)))
-
-    def _renew(self, family: _Family) -> None:
-        """Whoever submitted is still there: the batches of an unnamed run live on."""
-        now = time.time()
-        if not family.lease or now < family.renewed + family.lease / 4:
-            return
-        for official in list(family.batches.values()):
-            if not official.complete:
-                self.server.set_expire_time(official.id, now + family.lease)
-        family.renewed = now
-
-    def _poll(self, family: _Family) -> None:
-        """Note which jobs ended; of batches that stand still nothing but their counts is asked."""
-        live = {number: each for number, each in list(family.batches.items()) if not each.complete}
-        if not live:
-            return
-        for batch in self.server.query_batches():
-            official = live.pop(batch.id, None)
-            if official is not None and (batch.fraction_done, batch.nerror_jobs) != (official.over, official.errors):
-                self._look_into(family, official, failed=batch.nerror_jobs > 0)
-        for official in live.values():  # retired, by somebody else or for having expired
-            log.warning("batch %d of %s is not there any more", official.id, family.name)
-            official.complete = True
-
-    def _look_into(self, family: _Family, official: _Official, *, failed: bool) -> None:
-        batch = self.server.query_batch(official.id, details=failed)
-        for job in batch.jobs:
-            if (job.canonical or job.status == "error") and job.name not in official.seen:
-                official.seen[job.name] = 0
-                family.to_fetch[official.id, job.name] = job
-        official.over, official.errors = batch.fraction_done, batch.nerror_jobs
-        official.complete = len(official.seen) == batch.njobs and batch.state != BatchState.INIT
-
-    def _fetch(self, family: _Family, limit: int) -> bool:
-        """Fetch what ended, up to a limit; true if anything came."""
-        size = count = 0
-        for key in list(itertools.islice(family.to_fetch, limit)):
-            outcome = self._outcome(family, family.batches[key[0]], family.to_fetch[key])
-            with self._lock:
-                del family.to_fetch[key]
-                family.waiting.append(outcome)
-            count += 1
-            size += sum(map(len, outcome.outputs.values()))
-            if size > _MOST_BYTES:
-                break
-        return bool(count)
-
-    def _outcome(self, family: _Family, official: _Official, job: JobStatus) -> JobOutcome:
-        family.seq += 1
-        official.seen[job.name] = family.seq
-        if not job.canonical:
-            return JobOutcome(
-                family.seq, job.name, job.errors or ErrorMask.NO_CANONICAL_RESULT, {}, self._attempts(job)
-            )
-        name, host = job.canonical_name, job.canonical_host
-        if not name:
-            name = next(copy.name for copy in self.server.query_job(job.id) if copy.id == job.canonical)
-        outputs = {
-            open_name: self.server.output(name, number)
-            for number, open_name in enumerate(official.outputs.get(job.name, self._outputs))
-        }
-        attempt = Attempt(name, host, 0, Outcome.SUCCESS, ValidateState.VALID, 0, "", 0.0, 0.0, 0, 0)
-        return JobOutcome(family.seq, job.name, ErrorMask.NONE, outputs, (attempt,))
-
-    def _attempts(self, job: JobStatus) -> tuple[Attempt, ...]:
-        """What is told of the copies of a job that failed."""
-        last = self.server.query_completed_job(job.name)
-        attempts = []
-        for copy in self.server.query_job(job.id):
-            ended = copy.outcome
-            if ended is None or ended[0] in (Outcome.DIDNT_NEED, Outcome.COULDNT_SEND):
-                continue
-            known = copy.id == last.result
-            attempts.append(
-                Attempt(
-                    copy.name, copy.host, 0, *ended, last.exit_status if known else 0, last.stderr if known else "",
-                    last.elapsed_time if known else 0.0, last.cpu_time if known else 0.0, 0, 0,
-                )
-            )  # fmt: skip
-        return tuple(attempts)
+            time.sleep(max(0.0, min(until, family.next_poll) - now))
 
     def acknowledge(self, batch_id: int, upto_seq: int) -> None:
         """The outcomes up to this number are kept elsewhere; a batch of which nothing is left is retired."""
         family = self._family(batch_id)
         with self._lock:
             family.waiting = [outcome for outcome in family.waiting if outcome.seq > upto_seq]
-            over = [
-                each for each in family.batches.values()
-                if each.complete and all(0 < seq <= upto_seq for seq in each.seen.values())
-            ]  # fmt: skip
+            over = [each for each in family.batches.values() if each.is_fetched(upto_seq)]
         for official in over:
             with contextlib.suppress(SubmissionRefused):  # it is gone already
                 self.server.retire_batch(official.id)
@@ -307,23 +212,48 @@ class RemoteProject:
     # --- telling ----------------------------------------------------------------------------------------------------
 
     def job_states(self, batch_id: int) -> list[JobState]:
-        """Where each job of the run is, not older than some seconds. The project does not tell on which hosts."""
-        family = self._family(batch_id)
-        asked, states = family.states
-        if time.monotonic() < asked + _STATES_KEPT and asked:
-            return states
-        states = []
-        for official in list(family.batches.values()):
+        """Where each job of the run is. The official interface does not tell on which hosts."""
+        states: list[JobState] = []
+        for official in list(self._family(batch_id).batches.values()):
             with contextlib.suppress(SubmissionRefused):
                 states += map(_state, self.server.query_batch(official.id, details=True).jobs)
-        family.states = (time.monotonic(), states)
         return states
 
-    def hosts(self) -> list[HostInfo]:
-        """None: the interface does not tell of hosts."""
-        return []
+    def changes(self, batch_id: int, epoch: str = "", after: int = 0) -> Changes:
+        """What changed since the last time; `after` is not needed, for one asks. Official servers tell nothing."""
+        family = self._family(batch_id)
+        began = time.monotonic()
+        jobs: list[JobState] = []
+        if self.is_ours and began >= family.next_look:
+            for official in [each for each in list(family.batches.values()) if not each.complete]:
+                with contextlib.suppress(SubmissionRefused):
+                    told = self.server.query_changes(official.id, official.epoch, official.change)
+                    official.epoch, official.change = told.epoch, told.seq
+                    jobs += told.jobs
+            family.next_look = pause_after(began)
+        family.changes = max(family.changes, after) + len(jobs)
+        return Changes(epoch or "here", family.changes, tuple(jobs))
 
-    def _family(self, number: int) -> _Family:
+    def copies(self, batch_id: int, name: str) -> list[Copy]:
+        """Every copy of one job, with the outputs that are kept."""
+        official = self._family(batch_id).holding(name)
+        return [] if official is None else self._gathering.copies(official, name, self.hosts())
+
+    def hosts(self) -> list[HostInfo]:
+        """The volunteers' computers as they were some seconds ago; none where the server does not tell."""
+        return self._known_hosts()[1]
+
+    @property
+    def one_result_per_user(self) -> bool:
+        """Whether the copies of a job go to different users."""
+        return self._known_hosts()[2]
+
+    def _known_hosts(self) -> tuple[float, list[HostInfo], bool]:
+        if self.is_ours and time.monotonic() >= self._hosts[0]:
+            self._hosts = (time.monotonic() + _HOSTS_FOR, *self.server.query_hosts())
+        return self._hosts
+
+    def _family(self, number: int) -> Family:
         try:
             return self._families[number]
         except KeyError:

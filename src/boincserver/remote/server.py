@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from boincserver.errors import ControlError, SubmissionRefused
 from boincserver.protocol.submission import xml_text
 from boincserver.protocol.text import element
+from boincserver.records import Changes, HostInfo
 from boincserver.remote import told
 from boincserver.remote.replies import parse_reply
 from boincserver.remote.told import BatchStatus, CompletedJob, Instance
@@ -132,6 +133,25 @@ class RemoteServer:
     def set_expire_time(self, batch: int | str, expire_time: float) -> None:
         """When the batch is to be ended; 0: never."""
         self._call("set_expire_time", _named(batch) + element("expire_time", int(expire_time)), again=True)
+
+    def query_changes(self, batch: int, epoch: str = "", after: int = 0) -> Changes:
+        """Which jobs changed since a number of an epoch; SubmissionRefused by servers of another kind."""
+        body = _named(batch) + element("epoch", epoch) + element("after", after)
+        reply = self._call("query_changes", body, again=True)
+        jobs = tuple(map(told.change_of, reply.findall("job")))
+        return Changes(told.text_of(reply, "epoch"), int(told.number_of(reply, "seq")), jobs)
+
+    def query_hosts(self) -> tuple[list[HostInfo], bool]:
+        """The volunteers' computers, and whether copies go to different users; SubmissionRefused by other servers."""
+        reply = self._call("query_hosts", "", again=True)
+        by_user = told.text_of(reply, "one_result_per_user") != "0"
+        return [told.host_of(host) for host in reply.findall("host")], by_user
+
+    def master_url(self) -> str:
+        """The address by which volunteers know the project, which need not be the one that is asked here."""
+        answer = self._transport.request("GET", "get_project_config.php", again=True)
+        reply = parse_reply("project_config", answer.body, f"{self.url}get_project_config.php")
+        return told.text_of(reply, "master_url") or self.url
 
     def job_counts(self) -> dict[str, int]:
         """How many jobs are where, in the whole project."""

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from boincserver.states import BatchState, ErrorMask, Outcome, ValidateState
+from boincserver.records import HostInfo, JobState
+from boincserver.states import BatchState, ErrorMask, Outcome, ServerState, ValidateState
 
 __all__ = ["BatchStatus", "CompletedJob", "Instance", "JobStatus"]
 
@@ -63,6 +64,13 @@ class Instance:
     state: str
     sizes: tuple[int, ...] = ()
     host: int = 0
+    exit_status: int = 0
+    deadline: int = 0
+
+    @property
+    def server_state(self) -> ServerState:
+        """Where it is."""
+        return {"Unsent": ServerState.UNSENT, "In progress": ServerState.IN_PROGRESS}.get(self.state, ServerState.OVER)
 
     @property
     def outcome(self) -> tuple[Outcome, ValidateState] | None:
@@ -147,8 +155,9 @@ def instance_of(element: ET.Element) -> Instance:
     """A copy of a job."""
     sizes = tuple(int(number_of(file, "size")) for file in element.findall("outfile"))
     return Instance(
-        _whole(element, "id"), text_of(element, "name"), text_of(element, "state"), sizes, _whole(element, "hostid")
-    )
+        _whole(element, "id"), text_of(element, "name"), text_of(element, "state"), sizes,
+        _whole(element, "hostid"), _whole(element, "exit_status"), _whole(element, "deadline"),
+    )  # fmt: skip
 
 
 def completed_of(element: ET.Element) -> CompletedJob:
@@ -162,3 +171,17 @@ def completed_of(element: ET.Element) -> CompletedJob:
         # It was escaped inside a CDATA section, so one time more than XML would.
         html.unescape((element.findtext("stderr_out") or "").strip("\n")).strip(),
     )
+
+
+def change_of(element: ET.Element) -> JobState:
+    """Where a job is now."""
+    hosts = tuple(int(text) for host in element.findall("hostid") if (text := (host.text or "").strip()).isdecimal())
+    name, state = text_of(element, "name"), text_of(element, "state")
+    return JobState(name, state, hosts, _whole(element, "deadline"), text_of(element, "said"))
+
+
+def host_of(element: ET.Element) -> HostInfo:
+    """A volunteer's computer, without the names that a submitter is not told."""
+    numbers = {name: _whole(element, name) for name in ("id", "user_id", "ncpus", "last_contact")}
+    counts = {name: _whole(element, name) for name in ("in_progress", "succeeded", "failed")}
+    return HostInfo(user_name="", domain_name="", os_name="", **numbers, **counts)

@@ -27,6 +27,7 @@ _INSTANCES: Final = (
     select(
         result_table.c.id, result_table.c.name, result_table.c.server_state, result_table.c.outcome,
         result_table.c.validate_state, result_table.c.exit_status, result_table.c.hostid,
+        result_table.c.report_deadline,
     )
     .where(result_table.c.workunitid == bindparam("wuid"))
     .order_by(result_table.c.id)
@@ -102,6 +103,7 @@ class Asking(Caller):
         for row in self._db.all(_INSTANCES, wuid=number):
             state = batches.state_in_words(*row[2:6])
             told = children([("name", row[1]), ("id", row[0]), ("state", state), ("hostid", row[6])])
+            told += children([("exit_status", row[5]), ("deadline", row[7])])
             if row[2] == ServerState.OVER:
                 told += "".join(f"<outfile>\n{element('size', size)}</outfile>\n" for size in self._sizes(row[0]))
             parts.append(f"<instance>\n{told}</instance>\n")

@@ -9,11 +9,12 @@ from boincserver.errors import SubmissionRefused
 from boincserver.submission.asking import Asking
 from boincserver.submission.creating import Creating
 from boincserver.submission.ending import Ending
+from boincserver.submission.watching import Watching
 
 __all__ = ["SubmissionCalls"]
 
 
-class SubmissionCalls(Creating, Asking, Ending):
+class SubmissionCalls(Creating, Asking, Ending, Watching):
     """What a submitter's account may ask."""
 
     def find(self, name: str) -> Callable[[ET.Element], Awaitable[str]]:

@@ -22,6 +22,8 @@ GROUP = "pymw.backends"
 BUILT_IN: Mapping[str, tuple[str, str]] = {
     "local": ("pymw.backends.local:open_local", "worker processes on this machine"),
     "boinc": ("pymw.backends.boinc:open_boinc", "volunteers' computers, through the BOINC project in a directory"),
+    "boinc+https": ("pymw.backends.boinc:open_boinc_https", "volunteers' computers, through a BOINC project elsewhere"),
+    "boinc+http": ("pymw.backends.boinc:open_boinc_http", "the same without encryption, on this machine alone"),
     "mpi": ("pymw.backends.mpi:open_mpi", "the ranks of an MPI job, through mpi4py.futures"),
     "dask": ("pymw.backends.dask:open_dask", "the workers of a Dask scheduler: dask:ADDRESS"),
     "memory": ("pymw.testing:open_memory", "threads of this process, for tests"),

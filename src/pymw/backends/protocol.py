@@ -289,6 +289,10 @@ class RunHandle(Protocol):
         """The tasks that a unit holds, in order; empty for an unknown unit."""
         ...
 
+    def has_ended(self, unit: str) -> bool:
+        """Whether each task that was placed in a unit, and in no other since, has its end on disk."""
+        ...
+
     def note(self, name: str, value: str | None = None) -> str | None:
         """Durably keep a small value of the backend's own (a position to collect from); without one, read it."""
         ...

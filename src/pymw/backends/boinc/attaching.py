@@ -96,8 +96,11 @@ class Attachments:
         return min([after, *(number - 1 for number in kept)])
 
 
-def left_behind(server: Project, batch: int) -> tuple[set[str], set[str]]:
-    """Workunits of a batch whose outcome is still to come, or has come and was not acknowledged; and cancelled ones."""
+def left_behind(server: Project, batch: int, run: RunHandle) -> tuple[set[str], set[str]]:
+    """Workunits of a batch whose outcome is still to come, or has come and was not taken; and those nobody wants.
+
+    An earlier process may have recorded an outcome without telling the server, which then brings it again.
+    """
     alive = {job.name for job in server.job_states(batch) if job.state != "over"}
     cancelled: set[str] = set()
     after = 0
@@ -105,4 +108,5 @@ def left_behind(server: Project, batch: int) -> tuple[set[str], set[str]]:
         alive.update(job.name for job in finished)
         cancelled.update(job.name for job in finished if job.error_mask & ErrorMask.CANCELLED)
         after = finished[-1].seq
-    return alive - cancelled, cancelled
+    unwanted = cancelled | {name for name in alive if run.has_ended(name)}
+    return alive - unwanted, unwanted

@@ -1,7 +1,7 @@
-"""`boinc:DIR`: calls become workunits of the BOINC project in DIR, outcomes come back through its outbox.
+"""Calls become workunits of a BOINC project, outcomes come back through its outbox.
 
     submit: rehearse once ─▶ bundle the code ─▶ cut into chunks ─▶ create jobs in bulk
-                                                                     │ (the project's own socket)
+                                                                     │ (its socket, or HTTP)
     one collector thread ◀── finished jobs by sequence number ◀── boincserver ◀── volunteers' clients
 
 The server keeps every outcome until it is acknowledged, and that happens only after `Collector.deliver` returned.
@@ -23,7 +23,7 @@ from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
 from pymw.backends.boinc.packing import APP, Packer, Unit
-from pymw.backends.boinc.place import Place, local_place, name_on_server
+from pymw.backends.boinc.place import Place, local_place, name_on_server, remote_place
 from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.backends.boinc.telling import in_words, state_in_words
 from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Setup
@@ -36,7 +36,7 @@ LEASE = 600.0  # seconds after which the server gives up unnamed work whose mast
 
 
 class BoincBackend:
-    """Carries tasks to the volunteers of a BOINC project on this machine."""
+    """Carries tasks to the volunteers of a BOINC project, here or elsewhere."""
 
     capabilities = Capabilities(
         outlives_master=True,
@@ -64,7 +64,9 @@ class BoincBackend:
         name = name_on_server(setup.run, place.worker.project)
         with _as_backend_error():
             self._batch = self._server.create_batch(APP, name, lease=LEASE if setup.run is None else None).id
-            alive, cancelled = left_behind(self._server, self._batch) if setup.run is not None else (set(), set())
+            alive, cancelled = (
+                left_behind(self._server, self._batch, setup.run) if setup.run is not None else (set(), set())
+            )
         self._rules = Rules(place.directory)
         self._packer = Packer(self._server, place.worker, name, setup.run, self._rules, rehearse=setup.rehearse)
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
@@ -78,12 +80,22 @@ class BoincBackend:
         """The backend for an address, which is the project's directory."""
         if not address:
             raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
-        for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
-            if getattr(setup, name) is not None:
-                raise UnsupportedOption(name, f"boinc:{address}", "volunteers come and go, and start each job afresh")
+        _refuse_unsupported(setup, f"boinc:{address}")
         with _as_backend_error():
             place = local_place(Path(address).expanduser())
         return cls(place, setup)
+
+    @classmethod
+    def open_remote(cls, url: str, setup: Setup) -> BoincBackend:
+        """The backend for a project at the other end of the network."""
+        _refuse_unsupported(setup, f"boinc+{url}")
+        with _as_backend_error():
+            place = remote_place(url)
+        try:
+            return cls(place, setup)
+        except BaseException:
+            place.close()
+            raise
 
     # -- outwards
 
@@ -110,6 +122,8 @@ class BoincBackend:
 
     def _check(self, call: Call) -> None:
         agree = call.options.agree
+        if not self._place.compares and "agree" in call.options.given():
+            raise UnsupportedOption("agree", self.name, "how results are compared there, its operator has chosen")
         if isinstance(agree, str):
             tolerance(agree)
         elif self._place.directory is None:
@@ -195,6 +209,13 @@ class BoincBackend:
         self._closed = True
         self._collecting.close()
         self._rules.close()
+        self._place.close()
+
+
+def _refuse_unsupported(setup: Setup, backend: str) -> None:
+    for name in ("initializer", "max_tasks_per_child", "mp_context", "max_workers"):
+        if getattr(setup, name) is not None:
+            raise UnsupportedOption(name, backend, "volunteers come and go, and start each job afresh")
 
 
 def _item_of(copies: Sequence[control.Copy], unit: Unit, index: int) -> list[Packed]:

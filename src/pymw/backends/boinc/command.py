@@ -1,4 +1,4 @@
-"""`pymw boinc install-worker`: give a project interpreters for computers that have no Python."""
+"""`pymw boinc install-worker` and `trust`: what a project's operator does for PyMW."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from boincserver import control
 from boincserver.errors import BoincServerError
 from pyboinc.package import build, cache, runtimes, sources, toolchain
 from pymw.backends.boinc.interpreters import install, installed
+from pymw.backends.boinc.keys import trust, trusted_others
 from pymw.backends.boinc.place import local_place
 from pymw.errors import BackendError
 
-__all__ = ["install_worker"]
+__all__ = ["install_worker", "trust_key"]
 
 
 def install_worker(directory: Path, targets: Sequence[str], *, as_json: bool = False) -> int:
@@ -35,6 +36,18 @@ def install_worker(directory: Path, targets: Sequence[str], *, as_json: bool = F
     for platform, interpreter in sorted(known.items()):
         told = f"{sizes[platform] / 1e6:.1f} MB, sent compressed" if platform in sizes else "was there already"
         print(f"{platform}: Python {interpreter.python}, {told}")  # noqa: T201
+    return 0
+
+
+def trust_key(directory: Path, key: str) -> int:
+    """Let the project's volunteers run code that is signed with this key, which may be a file's content."""
+    path = Path(key).expanduser() if len(key) < 400 else None
+    trust(directory, path.read_text() if path is not None and path.is_file() else key)
+    try:
+        local_place(directory)
+    except BoincServerError as error:
+        raise BackendError(str(error)) from error
+    print(f"volunteers of {directory} trust {1 + len(trusted_others(directory))} keys")  # noqa: T201
     return 0
 
 

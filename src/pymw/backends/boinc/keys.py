@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from pymw import signature
 from pymw.errors import BackendError
+from pymw.journal import home
 
-__all__ = ["SigningKey"]
+__all__ = ["SigningKey", "trust", "trusted_others"]
 
 FILE = "pymw_signing_key.pem"
+OTHERS = "pymw_trusted_keys"  # public keys of people who submit from elsewhere, one a line
 
 
 class SigningKey:
@@ -32,8 +35,17 @@ class SigningKey:
     @classmethod
     def of(cls, project: Path) -> SigningKey:
         """The key of the project in this directory, made now if there is none."""
-        named = os.environ.get("PYMW_SIGNING_KEY")
-        path = Path(named).expanduser() if named else project / "keys" / FILE
+        return cls._at(project / "keys" / FILE)
+
+    @classmethod
+    def mine(cls) -> SigningKey:
+        """The key of whoever is logged in here, for projects on other machines; made now if there is none."""
+        return cls._at(home() / FILE)
+
+    @classmethod
+    def _at(cls, path: Path) -> SigningKey:
+        if named := os.environ.get("PYMW_SIGNING_KEY"):
+            path = Path(named).expanduser()
         return cls._load(path) if path.exists() else cls._make(path)
 
     @classmethod
@@ -66,9 +78,14 @@ class SigningKey:
             part.unlink()
         return cls(private)
 
-    def trusted(self, project: str) -> bytes:
-        """The file of the app version that tells volunteers to trust this key, for this project."""
-        return json.dumps({"project": project, "keys": [f"{self.public.modulus:x}"]}, sort_keys=True).encode()
+    @property
+    def told(self) -> str:
+        """The public half, as a text to hand to the operator of a project."""
+        return f"{self.public.modulus:x}"
+
+    def trusted(self, project: str, others: Sequence[str] = ()) -> bytes:
+        """The file of the app version that tells volunteers to trust this key and those of others, for this project."""
+        return json.dumps({"project": project, "keys": [self.told, *others]}, sort_keys=True).encode()
 
     def sign(self, project: str, run: str, files: Mapping[str, str], expires: int) -> bytes:
         """The signed statement about these files (name -> SHA-256), to travel with them."""
@@ -77,3 +94,25 @@ class SigningKey:
         return json.dumps(
             {"statement": text.decode(), "key": self.public.fingerprint, "signature": made.hex()}, sort_keys=True
         ).encode()
+
+
+def trusted_others(project: Path) -> list[str]:
+    """The keys of people elsewhere whose code the project's volunteers may run."""
+    path = project / "keys" / OTHERS
+    return path.read_text("ascii").split() if path.exists() else []
+
+
+def trust(project: Path, key: str) -> None:
+    """Have the project's volunteers run code that is signed with this key too."""
+    key = key.strip().lower()
+    if not re.fullmatch(r"[0-9a-f]+", key) or int(key, 16).bit_length() != signature.BITS:
+        raise BackendError(
+            f"that is no key of {signature.BITS} bits in hexadecimal digits; `pymw boinc key` prints one"
+        )
+    known = trusted_others(project)
+    if key not in known:
+        path = project / "keys" / OTHERS
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{OTHERS}.{os.getpid()}")
+        part.write_text("".join(f"{each}\n" for each in [*known, key]))
+        part.replace(path)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from boincserver import control
-from pymw.backends.boinc.keys import SigningKey
+from boincserver.remote import RemoteProject, RemoteServer, account_key
+from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.offer import offer
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.worker_app import Worker, worker_program
 from pymw.backends.protocol import RunHandle
+from pymw.volunteer import OUTCOMES
 
-__all__ = ["Place", "local_place", "name_on_server"]
+__all__ = ["Place", "local_place", "name_on_server", "remote_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +29,30 @@ class Place:
     worker: Worker
     directory: Path | None = None  # of a project on this machine, where functions for `agree=` are kept
     one_result_per_user: bool = True  # whether copies of a job go to different users, not only to different hosts
+    compares: bool = True  # by our rules; else as the project's operator chose for our application
+    close: Callable[[], None] = lambda: None
 
 
 def local_place(directory: Path) -> Place:
     """The project that is served from this directory; it offers our worker program from now on."""
     server = control.connect(directory)
     info = server.info()
-    worker = Worker(info.url, SigningKey.of(directory), worker_program())
+    worker = Worker(info.url, SigningKey.of(directory), worker_program(), trusted_others(directory))
     offer(server, worker)
     return Place(f"boinc:{directory}", server, worker, directory, info.one_result_per_user)
+
+
+def remote_place(url: str) -> Place:
+    """The project at this URL, where the account whose key is at hand may submit jobs of our application."""
+    server = RemoteServer(url, account_key(url))
+    try:
+        project = RemoteProject(server, outputs=(OUTCOMES,))
+        worker = Worker(server.master_url(), SigningKey.mine(), worker_program())
+        by_user = project.one_result_per_user
+    except BaseException:
+        server.close()
+        raise
+    return Place(f"boinc+{server.url}", project, worker, None, by_user, compares=project.is_ours, close=server.close)
 
 
 def name_on_server(run: RunHandle | None, project: str) -> str:

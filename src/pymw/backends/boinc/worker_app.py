@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,11 +65,12 @@ class Worker:
     project: str  # its URL
     key: SigningKey
     program: bytes = field(repr=False)
+    others: Sequence[str] = ()  # keys of people who submit from elsewhere
 
     @property
     def trusted(self) -> bytes:
-        """The file that makes volunteers' computers trust the key."""
-        return self.key.trusted(self.project)
+        """The file that makes volunteers' computers trust these keys."""
+        return self.key.trusted(self.project, self.others)
 
 
 def worker_program() -> bytes:

@@ -1,0 +1,274 @@
+"""`Master("boinc+http://...")`: the scientist's laptop and the project know each other by HTTP alone."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from tests import errands
+from tests.served import Project, served
+from tests.whole.conftest import SPEED
+from tests.whole.test_runs import Counting, queued
+
+import pymw
+from boincserver.control import Control
+from boincserver.remote import RemoteProject
+from boincserver.remote.transport import Answer, Transport
+from boincserver.testing import SimulatedVolunteer, StockClient, wait_until
+from pymw import Master, close
+from pymw.backends.boinc.keys import SigningKey
+from pymw.cli import main
+
+LIMIT = 120.0
+EMAIL = "ada@example.org"
+
+SCRIPT = """
+from pymw import Master, progress
+
+def area(start, stop):
+    progress(0.5)
+    return sum((4 if i % 2 == 0 else -4) / (2 * i + 1) for i in range(start, stop))
+
+with Master() as master:
+    print(round(sum(master.map(area, range(0, 1000, 100), range(100, 1100, 100))), 6))
+"""
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+
+
+def let_in(project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the operator does for somebody elsewhere, who has the key of an account; the URL of the backend."""
+    monkeypatch.setenv("BOINC_ACCOUNT_KEY", project.control.create_account(EMAIL))
+    assert main(["boinc", "trust", str(project.directory), SigningKey.mine().told]) == 0
+    project.control.grant(EMAIL, "all")
+    return f"boinc+{project.url}"
+
+
+@pytest.fixture
+def remote(project: Project, volunteers: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The volunteers work; each test has a key of its own."""
+    return let_in(project, monkeypatch)
+
+
+@pytest.fixture
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Project, str]]:
+    """A project without volunteers."""
+    with served(tmp_path / "project") as project:
+        yield project, let_in(project, monkeypatch)
+
+
+def batches(control: Control) -> list[int]:
+    return [batch["jobs"] - batch["over"] for batch in control.batches() if "." in batch["name"]]
+
+
+def test_the_same_script_runs_here_and_there(project: Project, remote: str, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    told = [
+        subprocess.run(
+            [sys.executable, str(script)], env=os.environ | {"PYMW_BACKEND": backend},
+            capture_output=True, text=True, timeout=LIMIT, check=True,
+        ).stdout
+        for backend in ("local", project.backend, remote)
+    ]  # fmt: skip
+    assert told == ["3.140593\n"] * 3
+
+
+def test_results_files_and_failures_come_home(remote: str, tmp_path: Path) -> None:
+    data = tmp_path / "text.txt"
+    data.write_text("one two three")
+    with Master(remote) as master:
+        assert list(master.map(errands.double, range(30), chunksize=7, timeout=LIMIT)) == list(range(0, 60, 2))
+        reader = master.options(files={"words/text.txt": data}, outputs=["counted.txt"], into=tmp_path / "out")
+        future = reader.submit(errands.count_words, 2)
+        failing = master.submit(errands.fail, "no luck")
+        dying = master.options(attempts=2).map(errands.vanish, [0, 1], [[1], [1]], timeout=LIMIT)
+        assert future.result(LIMIT)[0] == 6
+        assert (tmp_path / "out" / "counted.txt").read_text() == "three two one"
+        with pytest.raises(ValueError, match="no luck"):
+            failing.result(LIMIT)
+        assert next(dying) == 0
+        with pytest.raises(pymw.WorkerLost) as told:
+            next(dying)
+        assert len(told.value.attempts) == 2
+        assert all("host" in attempt.worker for attempt in told.value.attempts)
+
+
+def test_copies_are_compared(remote: str) -> None:
+    with Master(remote) as master:
+        careful = master.options(quorum=2, agree=close(rtol=1e-9))
+        assert careful.submit(errands.double, 1.5).result(LIMIT) == 3.0
+        with pytest.raises(pymw.UnsupportedOption, match="a function runs only where the project is"):
+            master.options(quorum=2, agree=lambda a, b: a == b).submit(errands.double, 1)
+
+
+def test_a_run_goes_on_without_its_master_and_nothing_is_computed_twice(alone: tuple[Project, str]) -> None:
+    project, backend = alone
+    compute = Counting()
+    with contextlib.suppress(KeyboardInterrupt), Master(backend, run="doubles") as master:
+        master.map(errands.double, range(20), chunksize=4)
+        master.submit(errands.double, 20)
+        raise KeyboardInterrupt  # as Ctrl-C does
+    assert queued(project) == 6
+    assert batches(project.control) == [6]  # one batch, whatever the number of calls
+    with SimulatedVolunteer(project.url, project.account(), compute=compute).start():
+        wait_until(lambda: queued(project) == 0, timeout=LIMIT, what="the volunteer to do it all")
+    with Master(backend, run="doubles") as master:
+        results = master.map(errands.double, range(20), chunksize=3, timeout=LIMIT)
+        assert list(results) == [2 * n for n in range(20)]
+        assert master.submit(errands.double, 20).result(LIMIT) == 40
+    assert sorted(compute.computed) == list(range(21))
+    wait_until(lambda: project.control.status()["queues"] == 0, timeout=LIMIT, what="files of retired jobs to go")
+
+
+def test_outcomes_that_the_server_was_not_told_of_are_not_asked_for_again(
+    alone: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between the journal and the server."""
+    project, backend = alone
+    compute = Counting()
+    retired: list[object] = []
+    retire = RemoteProject.acknowledge
+    with SimulatedVolunteer(project.url, project.account(), compute=compute).start():
+        monkeypatch.setattr(RemoteProject, "acknowledge", lambda *_: retired.append(1))
+        with Master(backend, run="doubles") as master:
+            assert master.submit(errands.double, 1).result(LIMIT) == 2
+        assert retired
+        monkeypatch.setattr(RemoteProject, "acknowledge", retire)
+        with Master(backend, run="doubles") as master:
+            assert master.submit(errands.double, 1).result(LIMIT) == 2
+            assert master.submit(errands.double, 2).result(LIMIT) == 4
+    assert sorted(compute.computed) == [1, 2]
+
+
+def test_a_task_that_failed_is_tried_again_by_the_next(remote: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with Master(remote, run="again") as master, pytest.raises(ValueError, match="no luck"):
+            master.submit(errands.fail, "no luck").result(LIMIT)
+
+
+def test_cancelling_ends_jobs_on_hosts(alone: tuple[Project, str]) -> None:
+    project, backend = alone
+    with Master(backend) as master, SimulatedVolunteer(project.url, project.account(), compute=Counting()) as host:
+        futures = [master.submit(errands.double, n) for n in range(3)]
+        host.contact()
+        assert len(host.held) == 3
+        for future in futures[1:]:
+            future.cancel()
+        host.contact(seconds=0, instances=0)
+        assert len(host.held) == 1
+        while not futures[0].done():
+            host.step()
+        assert futures[0].result(LIMIT) == 0
+
+
+def test_cancelling_a_run_from_another_process(alone: tuple[Project, str]) -> None:
+    project, backend = alone
+    with contextlib.suppress(KeyboardInterrupt), Master(backend, run="doubles") as master:
+        master.map(errands.double, range(20), chunksize=4)
+        raise KeyboardInterrupt
+    assert main(["cancel", "doubles"]) == 0
+    assert queued(project) == 0
+
+
+def test_a_run_is_watched_from_both_sides(alone: tuple[Project, str]) -> None:
+    project, backend = alone
+    with (
+        SimulatedVolunteer(project.url, project.account(), compute=Counting()) as host,
+        Master(backend, run="watched") as master,
+    ):
+        host.contact(seconds=0, instances=0)
+        future = master.submit(errands.double, 1)
+        wait_until(lambda: "no host has taken it yet" in future.explain(), timeout=LIMIT, what="the job to be there")
+        (batch,) = project.control.batches()
+        assert batch["name"].startswith("watched_")
+        assert (batch["jobs"], batch["over"]) == (1, 0)
+        host.contact(seconds=1, instances=1)
+        wait_until(lambda: future.state is pymw.TaskState.RUNNING, timeout=LIMIT, what="the master to learn of it")
+        assert f"in progress on 1 of 1 host (host {host.hostid}), deadline in 6 days" in future.explain()
+        assert f"1 hosts with {host.ncpus} cores" in str(master.status())
+        while not future.done():
+            host.step()
+        assert future.result(LIMIT) == 2
+        with pymw.open_run("watched") as view:
+            assert view.counts()["returned"] == 1
+
+
+def test_code_of_somebody_who_is_not_trusted_does_not_run(
+    remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "stranger"))
+    with Master(remote) as master, pytest.raises(pymw.WorkerLost, match="a key that this project does not trust"):
+        master.options(attempts=1).submit(errands.double, 1).result(LIMIT)
+
+
+def test_who_may_not_submit_is_told_what_to_do(alone: tuple[Project, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    project, backend = alone
+    project.control.revoke(EMAIL)
+    with pytest.raises(pymw.BackendError, match="boincserver user grant"):
+        Master(backend)
+    monkeypatch.delenv("BOINC_ACCOUNT_KEY")
+    monkeypatch.setenv("BOINC_ACCOUNT_KEYS", str(project.directory / "none"))
+    with pytest.raises(pymw.BackendError, match="BOINC_ACCOUNT_KEY, or write a line"):
+        Master(backend)
+    monkeypatch.setenv("BOINC_ACCOUNT_KEY", 32 * "0")
+    with pytest.raises(pymw.BackendError, match="use https://"):
+        Master("boinc+http://boinc.example.org/pi/")
+    assert main(["boinc", "trust", str(project.directory), "abcdef"]) == 1
+
+
+NOTICE = b"<br />\n<b>Deprecated</b>:  Creation of dynamic property is deprecated in <b>/home/x.inc</b> on line <b>12</b><br />\n"
+OF_OURS = re.compile(rb"<(software|canonical_instance_name|canonical_hostid|hostid|exit_status|deadline)>[^<]*</\1>\n?")
+
+
+def as_official(answer: Answer) -> Answer:
+    """With the noise of an official server, its tags that are never closed, and nothing that it does not tell."""
+    body = answer.body
+    if b"</query_changes>" in body or b"</query_hosts>" in body:
+        body = b"<error><error_num>-1</error_num><error_msg>no such action</error_msg></error>"
+    elif "content-disposition" not in answer.headers:
+        body = re.sub(rb"<aborted>([^<]*)</aborted>", rb"<aborted \1>", OF_OURS.sub(b"", body))
+        body = re.sub(rb"(<(query|submit|create|abort|retire|upload)_\w+>)", rb"\1\n" + NOTICE, body, count=1)
+    return Answer(answer.status, answer.headers, body)
+
+
+def test_an_official_server_is_served_as_well(alone: tuple[Project, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    project, backend = alone
+    request = Transport.request
+    monkeypatch.setattr(Transport, "request", lambda *given, **named: as_official(request(*given, **named)))
+    with (
+        SimulatedVolunteer(project.url, project.account()) as host,
+        Master(backend, run="official") as master,
+    ):
+        first = master.submit(errands.double, 1)
+        second = master.map(errands.vanish, [0, 2], [[2], [2]], timeout=LIMIT)
+        third = master.submit(errands.double, 3)
+        assert "in workunit" in first.explain()
+        assert len(batches(project.control)) == 3  # such a server takes no more jobs for a batch that has some
+        with pytest.raises(pymw.UnsupportedOption, match="its operator has chosen"):
+            master.options(quorum=2, agree=close(rtol=1e-9)).submit(errands.double, 1)
+        assert third.cancel()
+        host.start()
+        assert first.result(LIMIT) == 2
+        assert next(second) == 0
+        with pytest.raises(pymw.WorkerLost):
+            next(second)
+    wait_until(lambda: project.control.status()["queues"] == 0, timeout=LIMIT, what="files of retired jobs to go")
+
+
+def test_a_stock_client_works_for_somebody_far_away(alone: tuple[Project, str], need: Callable[..., None]) -> None:
+    need("boinc", "boinccmd", "faketime")
+    project, backend = alone
+    with StockClient(speed=SPEED) as client, Master(backend) as master:
+        client.attach(project.url, project.account())
+        results = master.map(errands.double, range(8), chunksize=2, timeout=240)
+        assert list(results) == list(range(0, 16, 2))
