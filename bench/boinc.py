@@ -1,16 +1,27 @@
-"""800 tasks on BOINC, queued at once and collected by one thread: what the backend adds to what the server needs.
+"""Tasks on BOINC: what the backend adds to what the server needs, beside PyMW 0.5's way, and a crowd of small tasks.
 
-Each round sends 800 jobs by the server's control interface alone, then 800 calls by `Master.map`, one in a workunit and
-then in chunks of its own choice. Simulated volunteers with no think time do no work; SQLite commits durably.
+Each round sends as many jobs by the control interface alone, then so many calls by `Master.map` in workunits of
+one, of a hundred and of its own choice, then one by one as PyMW 0.5 documented it: a file, a process and a call to the
+database for each task (the process does nothing, which its `create_work` did not). Volunteers are processes with no
+think time that do no work; SQLite commits durably. Processor time is the server's and the master's together.
+
+Then small tasks of a millisecond run in the real worker program; what everything took together, start-up included, is
+compared with the time of the same calls in a bare loop.
 """
 
+from __future__ import annotations
+
 import contextlib
+import multiprocessing
+import os
+import resource
 import statistics
+import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +36,11 @@ from pymw import Master, envelope
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
-TASK_COUNT, VOLUNTEERS, ROUNDS = 800, 4, 3
+TASK_COUNT, VOLUNTEERS = 800, 2
+ROUNDS = int(os.environ.get("BENCH_ROUNDS", "3"))
+SMALL_TASKS = int(os.environ.get("BENCH_SMALL_TASKS", "100000"))
+LOOPS = 40_000  # about a millisecond of work
+context = multiprocessing.get_context("spawn")
 
 
 def compute(job: Any) -> dict[str, bytes]:
@@ -39,6 +54,30 @@ def compute(job: Any) -> dict[str, bytes]:
     }
 
 
+def volunteer(url: str, key: str, ncpus: int, play: bool, over: Event) -> None:
+    """A process that works for the project until it is told that all is over."""
+    with SimulatedVolunteer(url, key, compute=compute if play else None, ncpus=ncpus).start(pause=0.02):
+        over.wait()
+
+
+@contextlib.contextmanager
+def volunteers(project: Project, *, ncpus: int, play: bool) -> Iterator[None]:
+    """Some of them, each of a user of its own."""
+    over = context.Event()
+    processes = [
+        context.Process(target=volunteer, args=(project.url, project.account(), ncpus, play, over))
+        for _ in range(VOLUNTEERS)
+    ]
+    for process in processes:
+        process.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for process in processes:
+            process.join()
+
+
 def raw(project: Project, number: int) -> None:
     """The jobs without pymw: created in bulk, collected by sequence number."""
     project.control.ensure_app("raw", validator="trivial")
@@ -46,11 +85,26 @@ def raw(project: Project, number: int) -> None:
         file = control.AppFile(program.name, "program", main_program=True)
         project.control.ensure_app_version("raw", "x86_64-pc-linux-gnu", None, [file])
     batch = project.control.create_batch("raw", f"round {number}").id
-    jobs = [
-        control.Job(f"raw_{number}_{i}", {"in": b"%d" % i}, {OUTCOMES: 1000}, rsc_fpops_est=1e8)
-        for i in range(TASK_COUNT)
-    ]
-    project.control.create_jobs(batch, jobs)
+    project.control.create_jobs(batch, [a_job(f"raw_{number}_{i}") for i in range(TASK_COUNT)])
+    collect(project, batch)
+
+
+def one_by_one(project: Project, number: int) -> None:
+    """The jobs as PyMW 0.5 queued them."""
+    batch = project.control.create_batch("raw", f"one by one {number}").id
+    with tempfile.TemporaryDirectory() as folder:
+        for i in range(TASK_COUNT):
+            (Path(folder) / f"task{i}").write_bytes(b"%d" % i)
+            subprocess.run(["true"], check=True)
+            project.control.create_jobs(batch, [a_job(f"single_{number}_{i}")])
+    collect(project, batch)
+
+
+def a_job(name: str) -> control.Job:
+    return control.Job(name, {"in": name.encode()}, {OUTCOMES: 1000}, rsc_fpops_est=1e8)
+
+
+def collect(project: Project, batch: int) -> None:
     after = collected = 0
     while collected < TASK_COUNT:
         outcomes = project.control.outcomes(batch, after=after, wait=10)
@@ -64,34 +118,62 @@ def mapped(master: Master, chunksize: int | None) -> None:
     assert list(results) == [2 * n for n in range(TASK_COUNT)]
 
 
-def timed(action: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
+def processor_time(project: Project) -> float:
+    """Seconds of this process and of the server."""
+    fields = Path(f"/proc/{project.pid}/stat").read_text().rpartition(")")[2].split()
+    return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def main() -> None:
-    """Print tasks per second each way, and the ratios of the rounds' medians."""
-    ways: dict[str, list[float]] = {"server alone": [], "map, one in a workunit": [], "map, its own chunks": []}
-    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
-        project = stack.enter_context(served(Path(folder) / "project"))
-        master = stack.enter_context(Master(project.backend))
-        list(master.map(errands.double, range(0)))
-        threads = threading.active_count()
-        for _ in range(VOLUNTEERS):
-            volunteer = SimulatedVolunteer(project.url, project.account(), compute=compute, ncpus=8)
-            stack.enter_context(volunteer).start(pause=0.02)
-        for number in range(ROUNDS):
-            ways["server alone"].append(timed(lambda number=number: raw(project, number)))
-            ways["map, one in a workunit"].append(timed(lambda: mapped(master, 1)))
-            ways["map, its own chunks"].append(timed(lambda: mapped(master, None)))
-        added = threading.active_count() - threads - VOLUNTEERS
-    base = statistics.median(ways["server alone"])
-    for name, seconds in ways.items():
-        took = statistics.median(seconds)
-        print(f"{name:25} {TASK_COUNT / took:8.0f} tasks/s   {took / base:5.2f} x the time of the server alone")
-    print(f"threads that {TASK_COUNT} tasks took in the master: {added}")
+def compare() -> None:
+    """Print tasks per second each way, processor time, and the ratios of the rounds' medians."""
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "project") as project:
+        with volunteers(project, ncpus=8, play=True), Master(project.backend) as master:
+            mapped(master, None)
+            ways: dict[str, Callable[[int], None]] = {
+                "server alone": lambda number: raw(project, number),
+                "map, one in a workunit": lambda number: mapped(master, 1),
+                "map, chunks of 100": lambda number: mapped(master, 100),
+                "map, its own chunks": lambda number: mapped(master, None),
+                "as PyMW 0.5 did it": lambda number: one_by_one(project, number),
+            }
+            took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+            for number in range(ROUNDS):
+                for name, way in ways.items():
+                    began, spent = time.perf_counter(), processor_time(project)
+                    way(number)
+                    took[name].append((time.perf_counter() - began, processor_time(project) - spent))
+    base = statistics.median(spent for _, spent in took["server alone"])
+    for name, rounds in took.items():
+        wall, spent = (statistics.median(column) for column in zip(*rounds, strict=True))
+        print(
+            f"{name:25} {TASK_COUNT / wall:8.0f} tasks/s {1000 * spent / TASK_COUNT:8.2f} ms of processor time a task"
+            f" {spent / base:6.2f} x the server alone"
+        )
+
+
+def spent_here() -> float:
+    """Processor seconds of this process and of all its children that have ended, theirs included."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def small_tasks() -> None:
+    """Print what so many small tasks take beyond their own time."""
+    began = spent_here()
+    for _ in range(SMALL_TASKS // 10):
+        errands.work(LOOPS)
+    bare = 10 * (spent_here() - began)
+    began = spent_here()
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "project") as project:
+        with volunteers(project, ncpus=1, play=False), Master(project.backend) as master:
+            done = sum(1 for _ in master.map(errands.work, [LOOPS] * SMALL_TASKS))
+    whole = spent_here() - began
+    print(
+        f"{done} tasks of {1000 * bare / SMALL_TASKS:.2f} ms: {whole:.1f} s of processor time with everything, "
+        f"{whole / bare:.2f} x the calls alone"
+    )
 
 
 if __name__ == "__main__":
-    main()
+    compare()
+    small_tasks()

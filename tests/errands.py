@@ -117,6 +117,14 @@ def digest_of(name):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def work(loops):
+    """So much to compute."""
+    total = 0
+    for n in range(loops):
+        total += n & 7
+    return total
+
+
 def nap(seconds):
     time.sleep(seconds)
     return seconds

@@ -368,6 +368,12 @@ class _Control(RightsCalls):
             await self.writer.run(lambda tx, part=part: self.submitter.cancel(tx, part, self.now))  # type: ignore[misc]
         return len(numbers)
 
+    async def call_hurry(self, _data: memoryview, batch_id: int, names: list[str]) -> None:
+        await self._seen(batch_id)
+        rows = [self.reader.get(workunit_table, ("id", "batch"), name=name) for name in names]
+        numbers = [row[0] for row in rows if row is not None and row[1] == batch_id]
+        await self.writer.run(lambda tx: self.submitter.hurry(tx, numbers, self.now))
+
     async def call_job_states(self, _data: memoryview, batch_id: int) -> list[Any]:
         await self._seen(batch_id)
         return await asyncio.to_thread(self._job_states, batch_id)

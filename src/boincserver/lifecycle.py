@@ -105,6 +105,24 @@ def replicate(job: Job, copies: int) -> Job:
     )
 
 
+def spare(job: Job) -> Job:
+    """One copy more beside those that hosts are slow with; itself where that was done before, or is not allowed."""
+    workunit = job.workunit
+    out = any(result.server_state == ServerState.IN_PROGRESS for result in job.results)
+    if not out or is_over(workunit) or workunit.target_nresults > workunit.min_quorum:
+        return job
+    if len(job.results) >= workunit.max_total_results:
+        return job
+    return job.with_workunit(target_nresults=workunit.target_nresults + 1)
+
+
+def is_spare(job: Job) -> bool:
+    """Whether a copy that is sent now is one more than needed, as long as the others come back."""
+    workunit = job.workunit
+    out = any(result.server_state == ServerState.IN_PROGRESS for result in job.results)
+    return out and workunit.target_nresults > workunit.min_quorum
+
+
 def may_be_reported(result: Result) -> bool:
     """True while a report changes something: in progress, or given up too early."""
     late = result.server_state == ServerState.OVER and result.outcome in (Outcome.NO_REPLY, Outcome.CLIENT_DETACHED)

@@ -352,6 +352,8 @@ class _Exchange:
         track = self.pipeline.track(self.tx, self.host.id, version.id)
         if not alike or not track.room(self.request.host.p_ncpus):
             return False
+        if track.max_jobs_per_day < self.rules.daily_quota and lifecycle.is_spare(job):
+            return False  # it failed lately, and what is late already is for others
         permission = may_take(job, self.user.id, self.host.id, self.now, self.rules)
         if permission is not Permission.YES:
             if permission is Permission.NEVER:

@@ -73,6 +73,19 @@ class Life:
         return result.outcome, result.validate_state
 
 
+def test_a_job_that_is_late_gets_one_copy_more_once() -> None:
+    job = lifecycle.transition(Job(Workunit(1, "w")), 0)
+    assert lifecycle.spare(job) is job  # no host has it yet
+    sent = lifecycle.send(job, "w_0", 10, hostid=1, userid=1, version=(1, 100))
+    assert not lifecycle.is_spare(sent)
+    twice = lifecycle.transition(lifecycle.spare(sent), 20)
+    assert [result.name for result in twice.results] == ["w_0", "w_1"]
+    assert lifecycle.is_spare(twice)
+    assert lifecycle.spare(twice) is twice
+    once = replace(sent, workunit=replace(sent.workunit, max_total_results=1))
+    assert lifecycle.spare(once) is once  # at most once
+
+
 def test_quorum_of_one() -> None:
     life = Life()
     life.send("wu_0")

@@ -14,6 +14,7 @@ from tests.served import Project, served
 import pymw
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
 from pymw import Master, envelope
+from pymw.backends.boinc import homecoming
 from pymw.outcome import Ending, ExceptionData, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -272,3 +273,18 @@ def test_an_exception_of_a_host_that_nobody_knows_is_confirmed_by_others(alone: 
 def test_a_projects_only_computer_is_believed(alone: Project) -> None:
     with Master(alone.backend, rehearse=False) as master, joined(alone).start():
         assert master.submit(errands.fail, "no").exception(LIMIT).args == ("no", 42)
+
+
+def test_the_last_tasks_of_a_slow_host_are_sent_to_another_too(alone: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(homecoming, "LATE_AFTER", 1.0)
+    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+        slow = stack.enter_context(joined(alone))
+        quick = master.options(est_seconds=0.1)
+        future = quick.submit(errands.double, 21)
+        slow.contact()
+        assert slow.held  # and nothing more is heard of it
+        stack.enter_context(joined(alone)).start()
+        assert future.result(LIMIT) == 42
+        slow.work(next(iter(slow.held)))  # it comes too late, which harms nobody
+        slow.contact()
+        assert slow.finished == {}

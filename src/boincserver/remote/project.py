@@ -159,6 +159,9 @@ class RemoteProject:
             raise SubmissionRefused(f"{self.server.url} has no file {absent[0]} any more; put it again")
         return (_remote_job(job, names) for job, names in zip(jobs, named, strict=True))
 
+    def hurry(self, batch_id: int, names: Sequence[str]) -> None:
+        """Nothing: the official interface knows no such wish."""
+
     def cancel_jobs(self, batch_id: int, names: Sequence[str] | None = None) -> int:
         """End these jobs, or all of the run, also on hosts; returns how many are affected."""
         family = self._family(batch_id)

@@ -92,3 +92,4 @@ class Collecting:
         self._epoch, self._change = changes.epoch, changes.seq
         self._homecoming.hear(changes.jobs)
         self._homecoming.look_for_failed_comparisons()
+        self._homecoming.hurry()

@@ -35,6 +35,8 @@ from pymw.volunteer import OUTCOMES
 __all__ = ["Homecoming"]
 
 AT_ONCE = 1000  # jobs created by one call to the server
+MOST_STRAGGLERS = 100  # workunits that are left, at most, when the end of a run is in sight
+LATE, LATE_AFTER = 3.0, 120.0  # times the expected duration, and seconds, after which a workunit is late
 PROVEN = 10  # good results without a failure after which a host's word for an exception is taken
 HOSTS_FOR = 10.0  # seconds for which what is known of the hosts is good enough
 _PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
@@ -201,7 +203,7 @@ class Homecoming:
         for job in jobs:
             for unit in self._ledger.named(job.name):
                 if job.hosts and not unit.begun:
-                    unit.begun = True
+                    unit.begun = time.monotonic()
                     for index in unit.batch.indices:
                         self._collector.begin(unit.batch.call, index, 1, f"host {job.hosts[0]}")
                 if (told := _PROGRESS.fullmatch(job.said)) is not None:
@@ -212,6 +214,20 @@ class Homecoming:
                         events.append(Progressed(unit.batch.call, index, float(told[2])))
         if events:
             self._collector.deliver(events)
+
+    def hurry(self) -> None:
+        """When all that is left is with hosts, ask for another copy of what takes far longer than it should."""
+        units = [unit for unit in self._ledger.units() if unit.batch.call.options.quorum != ADAPTIVE]
+        if not units or len(units) > MOST_STRAGGLERS or not all(unit.begun for unit in units):
+            return
+        now, late = time.monotonic(), []
+        for unit in units:
+            expected = unit.size * (self._packer.seconds(unit.batch.call, unit.code) or 0.0)
+            if not unit.hurried and now - unit.begun > max(LATE_AFTER, LATE * expected):
+                unit.hurried = True
+                late.append(unit.name)
+        if late:
+            self._server.hurry(self._batch, late)
 
     def look_for_failed_comparisons(self) -> None:
         """An `agree=` function that failed, here or at the server, is the error of every task that it is for."""

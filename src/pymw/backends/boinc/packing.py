@@ -69,7 +69,8 @@ class Unit:
     size: int = 0  # tasks in the workunit, of other calls as well
     quorum: int = 0  # results that must agree; 0: as many as the call's options say
     cancelled: set[int] = field(default_factory=set)  # indices of tasks that nobody waits for any more
-    begun: bool = False  # whether a host has it
+    begun: float = 0.0  # since when a host has it, by this process's clock; 0: none has
+    hurried: bool = False  # whether another copy was asked for because its host is slow
 
     def __post_init__(self) -> None:
         self.size = self.size or len(self.batch)

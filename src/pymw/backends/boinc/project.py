@@ -41,6 +41,10 @@ class Project(Protocol):
         """End these jobs, or all of the batch, also on hosts."""
         ...
 
+    def hurry(self, batch_id: int, names: Sequence[str]) -> None:
+        """Send one more copy of each of these jobs, if the project can, to hosts that fail at nothing."""
+        ...
+
     def job_states(self, batch_id: int) -> list[JobState]:
         """Where each job of the batch is."""
         ...
