@@ -174,6 +174,11 @@ def small_tasks() -> None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Both tables."""
     compare()
     small_tasks()
+
+
+if __name__ == "__main__":
+    main()
