@@ -82,7 +82,7 @@ def test_a_job_that_is_late_gets_one_copy_more_once() -> None:
     assert [result.name for result in twice.results] == ["w_0", "w_1"]
     assert lifecycle.is_spare(twice)
     assert lifecycle.spare(twice) is twice
-    once = replace(sent, workunit=replace(sent.workunit, max_total_results=1))
+    once = sent.with_workunit(max_total_results=1)
     assert lifecycle.spare(once) is once  # at most once
 
 
