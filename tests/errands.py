@@ -209,3 +209,12 @@ def about_the_interpreter():
 
 def be_a_master():
     return Master("local")
+
+
+def solved(n):
+    import numpy
+
+    # A system that has the solution 1, 2, 3 ...: through LAPACK, so through the compiled parts of the package.
+    matrix = numpy.random.default_rng(n).random((n, n)) + n * numpy.eye(n)
+    right = matrix @ numpy.arange(1, n + 1)
+    return [numpy.__version__, numpy.__file__, numpy.linalg.solve(matrix, right).round(6).tolist()]

@@ -60,6 +60,8 @@ class Run:
         function = self._identity(call)
         if call.options.files or call.options.outputs:
             function += codec.digest((digests(call.options), tuple(call.options.outputs)))
+        if call.options.packages:
+            function += codec.digest(tuple(sorted(call.options.packages)))
         given = [self._given(call.options, columns, i, kwargs) for i in range(count)]
         keys = []
         for digest in given:

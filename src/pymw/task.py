@@ -40,6 +40,7 @@ class TaskOptions:
     outputs: Sequence[str] = ()  # names of files that the function leaves, brought back as TaskFuture.files
     into: str | Path | None = None  # the folder where these are put; those of a map in a folder for each item
     modules: Sequence[str | ModuleType] = ()  # the user's own modules, beside those found by themselves
+    packages: Sequence[str] = ()  # what volunteers' computers are to have installed: "numpy==2.2.6"
     retries: int = 0  # how often an exception of the function is answered by another try
     retry_on: tuple[type[BaseException], ...] = (Exception,)
     attempts: int = 3  # how many workers may be lost over it; 1 means at most once

@@ -28,6 +28,7 @@ FILES = "files"  # the folder of the data files
 PACKAGES = "packages"  # the folder of the packages that the code imports, as archives
 TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
+FOLDERS = "PYMW_PACKAGES"  # the environment variable by which the child knows where packages are
 HOST_FAILED = 1
 PROGRESS = "progress"  # the variety of the messages that tell how far a job is: "ITEM FRACTION"
 
@@ -35,6 +36,10 @@ PROGRESS = "progress"  # the variety of the messages that tell how far a job is:
 def main(arguments: Sequence[str]) -> int:
     """Run the job in the current directory; the program's exit code."""
     if list(arguments) == ["--child"]:
+        if os.environ.get(FOLDERS):
+            from pyboinc import packages
+
+            packages.use(os.environ[FOLDERS].split(os.pathsep))
         from pymw import items
 
         return items.run()
@@ -43,9 +48,29 @@ def main(arguments: Sequence[str]) -> int:
 
     os.environ["PYTHONHASHSEED"] = "0"  # replicas on other hosts must agree on the order of sets
     os.environ.pop("LD_PRELOAD", None)  # what somebody hung into the client need not bear the sandbox
+    folders = _packages()
+    if folders is None:
+        return HOST_FAILED
+    os.environ[FOLDERS] = os.pathsep.join(folders)
+    for threads in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ[threads] = "1"  # the client gave this job one processor
     # Programs look after their own children in /proc; of others it shows what any user sees of them, and no more.
-    policy = Policy(read=["/proc"])
+    policy = Policy(read=["/proc", *folders])
     return supervise(_child_command(), after_exit=_after_exit, sandbox=policy, outputs=[OUTCOMES])
+
+
+def _packages() -> list[str] | None:
+    """The folders of the packages that this job imports, unpacked once per host; None if one is refused."""
+    if not os.path.isdir(PACKAGES):
+        return []
+    from pyboinc import packages
+    from pyboinc.slot import resolve
+
+    try:
+        return [packages.unpack(resolve(f"{PACKAGES}/{name}")) for name in sorted(os.listdir(PACKAGES))]
+    except packages.PackageError as refused:
+        sys.stderr.write(f"refused: {refused}\n")
+        return None
 
 
 def _child_command() -> list[str]:

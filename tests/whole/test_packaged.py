@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from tests import errands
 from tests.served import Project, served
 
+import pymw
 from boincserver.testing import StockClient, wait_until
 from pyboinc.package import recipe
 from pymw import Master
@@ -90,6 +92,41 @@ def test_the_interpreter_travels_compressed_and_once(project: Project, client: S
     assert len(interpreters) == 1
     stored = next((project.directory / "download").glob(f"*/{interpreters[0].removesuffix('.gz')}"))
     assert stored.stat().st_size > 15e6
+
+
+def test_packages_of_the_index_are_there_for_tasks_that_ask(project: Project, client: StockClient) -> None:
+    """On a computer without Python: fetched once, unpacked once, also for another master and another set of tasks."""
+    with Master(project.backend) as master:
+        numeric = master.options(packages=["numpy==2.2.6"], quorum=1)
+        solutions = list(numeric.map(errands.solved, [3, 4], timeout=LIMIT))
+        for n, (version, file, solution) in zip([3, 4], solutions, strict=True):
+            assert version == "2.2.6"
+            assert Path(file).is_relative_to(client.directory / "projects")
+            assert solution == [float(i) for i in range(1, n + 1)]
+        with pytest.raises(ModuleNotFoundError, match="numpy"):  # who does not ask has none
+            master.submit(errands.solved, 3).result(LIMIT)
+    [cache] = client.directory.glob("projects/*/pb_cache")
+    unpacked = {path: path.stat().st_ino for path in cache.iterdir()}
+    fetched = client.log().count("Started download of")
+    with Master(project.backend) as again:
+        assert again.options(packages=["numpy==2.2.6"]).submit(errands.solved, 5).result(LIMIT)[0] == "2.2.6"
+    assert {path: path.stat().st_ino for path in cache.iterdir()} == unpacked
+    new = client.log().split("Started download of")[fetched + 1 :]
+    assert not [line for line in new if ".tar" in line.split()[0]]
+
+
+@pytest.mark.parametrize(
+    ("packages", "told"),
+    [
+        (["numpy"], "'numpy' does not name one version"),
+        (["numpy==2.2.6; rm -rf"], "does not name one version"),
+        (["--index-url=http://example.org"], "does not name one version"),
+        (["numpy==0.0.0"], "numpy==0.0.0 cannot be had for linux-x86_64"),
+    ],
+)
+def test_packages_that_cannot_be_had_are_refused_at_the_call(project: Project, packages: list[str], told: str) -> None:
+    with Master(project.backend) as master, pytest.raises(pymw.BackendError, match=re.escape(told)):
+        master.options(packages=packages).submit(errands.solved, 3)
 
 
 def test_what_cannot_be_installed_is_said(project: Project, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

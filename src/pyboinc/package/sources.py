@@ -11,6 +11,8 @@ from pathlib import Path
 from pyboinc.package.recipe import Source
 
 _RELEASES = ("trixie", "bookworm")
+COMPAT_RELEASE = "bookworm"
+"""The older one, whose libraries ask for the older C library."""
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 _MIRROR = "http://deb.debian.org/debian"
 
@@ -40,14 +42,15 @@ def unpack(source: Source, directory: Path, into: Path) -> None:
 
 
 def fetch_binary(package: str, architecture: str, into: Path) -> Path:
-    """The files of a binary package of any architecture, unpacked and not installed."""
-    root = into / f"{package}-{architecture}"
+    """The files of a binary package of any architecture, unpacked and not installed; `package/release` names one."""
+    name, _, release = package.partition("/")
+    root = into / f"{name}{release and '-'}{release}-{architecture}"
     if not root.exists():
         into.mkdir(parents=True, exist_ok=True)
         environment = _private_apt(into / f"apt-{architecture}", "deb", architecture)
         _run(["apt-get", "-qq", "update"], into, environment)
         _run(["apt-get", "-qq", "download", package], into, environment)
-        [archive] = into.glob(f"{package}_*_{architecture}.deb")
+        [archive] = into.glob(f"{name}_*_{architecture}.deb")
         new = into / f".{root.name}-{os.getpid()}"
         _run(["dpkg-deb", "-x", archive.name, new.name], into)
         if not (new / "lib").exists():

@@ -66,6 +66,7 @@ class Capabilities:
     progress: bool = False  # progress() reaches the master
     checkpoints: bool = False  # a retry goes on from the last checkpoint
     files: bool = False  # options files and outputs
+    packages: bool = False  # option packages
     shared_files: bool = False  # workers see the master's file system: Master.share
     priorities: bool = False  # option priority
     memory_limit: bool = False  # option memory
@@ -84,6 +85,7 @@ NEEDS: Mapping[str, str] = {
     "files": "files",
     "outputs": "files",
     "into": "files",
+    "packages": "packages",
     "priority": "priorities",
     "memory": "memory_limit",
     "disk": "disk_limit",

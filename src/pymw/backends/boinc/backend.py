@@ -47,6 +47,7 @@ class BoincBackend:
         redundancy=True,
         progress=True,
         files=True,
+        packages=True,
         priorities=True,
         memory_limit=True,
         disk_limit=True,
@@ -68,7 +69,9 @@ class BoincBackend:
                 left_behind(self._server, self._batch, setup.run) if setup.run is not None else (set(), set())
             )
         self._rules = Rules(place.directory)
-        self._packer = Packer(self._server, place.worker, name, setup.run, self._rules, rehearse=setup.rehearse)
+        self._packer = Packer(
+            self._server, place.worker, name, setup.run, self._rules, place.packages, rehearse=setup.rehearse
+        )
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
         self._homecoming = homecoming = Homecoming(
             self._server, self._batch, self._ledger, self._packer, self._rules, setup.collector
@@ -128,6 +131,8 @@ class BoincBackend:
             tolerance(agree)
         elif self._place.directory is None:
             raise UnsupportedOption("agree", self.name, "a function runs only where the project is: boinc:DIR")
+        if call.options.packages and self._place.packages is None:
+            raise UnsupportedOption("packages", self.name, "they are made ready where the project is: boinc:DIR")
 
     def _attach(self, batch: Batch, attached: list[Unit]) -> Batch:
         """Wait for those tasks of a named run that an earlier process placed and that are still alive; the others."""

@@ -23,10 +23,10 @@ from boincserver.files import FileStore
 from pyboinc.package import application, runtimes
 from pymw.errors import BackendError
 
-__all__ = ["Interpreter", "compiled", "install", "installed"]
+__all__ = ["COMPILED", "Interpreter", "compiled", "install", "installed", "runnable"]
 
 NOTE = "pymw_interpreters.json"
-COMPILED = "pymw_worker"  # the folder of worker programs as bytecode
+COMPILED = "pymw_worker"  # the folder of worker programs as bytecode, and of what makes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +68,44 @@ def installed(directory: Path) -> Mapping[str, Interpreter]:
         raise BackendError(f"{directory / NOTE} cannot be read, so install the worker again: {error}") from error
 
 
+def runnable(directory: Path, interpreters: Iterable[Interpreter]) -> tuple[Interpreter, Path] | None:
+    """The one of these interpreters that runs on this machine, as a program to start; None if there is none."""
+    interpreter = next((each for each in interpreters if each.platform == _platform()), None)
+    if interpreter is None:
+        return None
+    (main,) = (file.path for file in interpreter.files if file.main_program)
+    assert isinstance(main, SentFile)
+    path = directory / COMPILED / main.name
+    if not path.exists():
+        path.parent.mkdir(exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        shutil.copy(FileStore(directory / "download").path(main.name), part)
+        part.chmod(0o755)
+        part.replace(path)
+    return interpreter, path
+
+
 def compiled(directory: Path, program: bytes, interpreters: Iterable[Interpreter]) -> Path:
     """The worker program as a zip of bytecode; of source where none of these interpreters runs here to compile it."""
-    here = [each for each in interpreters if each.platform == _platform()]
+    here = runnable(directory, interpreters)
     version = here[0].python if here else "source"
     digest = hashlib.sha256(version.encode() + program).hexdigest()[:40]
     path = directory / COMPILED / f"pymw-worker-{digest}.zip"
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
-        _write(path, _compile(directory, program, here[0]) if here else program)
+        _write(path, _compile(program, here[1]) if here else program)
     return path
 
 
-def _compile(directory: Path, program: bytes, interpreter: Interpreter) -> bytes:
+def _compile(program: bytes, python: Path) -> bytes:
     with tempfile.TemporaryDirectory(prefix="pymw-compile-") as folder:
-        stage, python, out = Path(folder, "stage"), Path(folder, "python"), Path(folder, "out.zip")
-        (main,) = (file.path for file in interpreter.files if file.main_program)
-        assert isinstance(main, SentFile)
-        shutil.copy(FileStore(directory / "download").path(main.name), python)
-        python.chmod(0o700)
+        stage = Path(folder, "stage")
         with zipfile.ZipFile(BytesIO(program)) as archive:
             archive.extractall(stage)
         try:
-            return application.compile_zip(stage, python, out).read_bytes()
+            return application.compile_zip(stage, python, Path(folder, "out.zip")).read_bytes()
         except (application.ApplicationError, OSError, subprocess.SubprocessError) as error:
-            raise BackendError(f"the worker program cannot be compiled for {interpreter.platform}: {error}") from error
+            raise BackendError(f"the worker program cannot be compiled by {python}: {error}") from error
 
 
 def _platform() -> str:

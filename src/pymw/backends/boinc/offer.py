@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from boincserver.control import AppFile, Control
@@ -12,7 +13,7 @@ from pymw.backends.boinc.packing import ADAPTIVE_APP, APP
 from pymw.backends.boinc.worker_app import PLATFORMS, Worker
 from pymw.volunteer import TRUSTED
 
-__all__ = ["offer"]
+__all__ = ["offer", "register"]
 
 
 def offer(server: Control, worker: Worker) -> None:
@@ -24,18 +25,22 @@ def offer(server: Control, worker: Worker) -> None:
     server.ensure_app(
         ADAPTIVE_APP, validator="pymw", user_friendly_name="PyMW tasks, checked until trusted", target_nresults=2
     )
+    platforms: dict[str, Sequence[AppFile]] = dict.fromkeys([*PLATFORMS, *installed(server.directory)], ())
+    for app in (APP, ADAPTIVE_APP):
+        register(server, worker, app, platforms)
+
+
+def register(server: Control, worker: Worker, app: str, further: Mapping[str, Sequence[AppFile]]) -> None:
+    """Have versions of an application for these platforms: the worker, what it stands on, and further files."""
     interpreters = installed(server.directory)
     with tempfile.TemporaryDirectory(prefix="pymw-worker-") as folder:
         program, trusted = Path(folder) / "pymw_worker.pyz", Path(folder) / TRUSTED
         program.write_bytes(worker.program)
         trusted.write_bytes(worker.trusted)
-        keys = AppFile(trusted, TRUSTED)
-        if interpreters:
-            on_top = AppFile(compiled(server.directory, worker.program, interpreters.values()), APPLICATION)
-        for platform in sorted({*PLATFORMS, *interpreters}):
+        for platform, files in sorted(further.items()):
             if platform in interpreters:
-                files = [*interpreters[platform].files, on_top, keys]
+                on_top = compiled(server.directory, worker.program, interpreters.values())
+                base = [*interpreters[platform].files, AppFile(on_top, APPLICATION)]
             else:
-                files = [AppFile(program, program.name, main_program=True), keys]
-            for app in (APP, ADAPTIVE_APP):
-                server.ensure_app_version(app, platform, None, files)
+                base = [AppFile(program, program.name, main_program=True)]
+            server.ensure_app_version(app, platform, None, [*base, AppFile(trusted, TRUSTED), *files])

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import itertools
 import math
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.experience import Experience
+from pymw.backends.boinc.packages import Copies, Packages
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.rules import Rule, Rules, name_for
@@ -26,7 +28,7 @@ from pymw.backends.protocol import Batch, Call, RunHandle
 from pymw.bundle import Bundle, bundle
 from pymw.errors import UnshippableError
 from pymw.files import named
-from pymw.task import ADAPTIVE
+from pymw.task import ADAPTIVE, TaskOptions
 from pymw.volunteer import BUNDLE, FILES, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 __all__ = ["ADAPTIVE_APP", "APP", "Code", "Packer", "Unit"]
@@ -87,6 +89,7 @@ class Packer:
         name: str,
         run: RunHandle | None,
         rules: Rules,
+        packages: Packages | None,
         *,
         rehearse: bool,
     ) -> None:
@@ -95,6 +98,7 @@ class Packer:
         self._name = name  # of the run on the server
         self._run = run  # None: an unnamed one
         self._rules = rules
+        self._packages = packages  # None: only the project's own machine has them
         self._rehearse = rehearse
         self.tell_every = 10.0  # seconds between two messages about a job's progress, at least
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
@@ -159,7 +163,7 @@ class Packer:
                 TASKS: envelope.pack_job(job),
             },
             outputs={OUTCOMES: MAX_OUTPUT},
-            app=ADAPTIVE_APP if options.quorum == ADAPTIVE else "",
+            app=self._app(options),
             min_quorum=unit.quorum,
             target_nresults=unit.quorum,
             max_error_results=left - 1,
@@ -172,6 +176,15 @@ class Packer:
             rsc_memory_bound=options.memory or MEMORY,
             rsc_disk_bound=options.disk or DISK,
             priority=options.priority,
+        )
+
+    def _app(self, options: TaskOptions) -> str:
+        adaptive = options.quorum == ADAPTIVE
+        if not options.packages or self._packages is None:
+            return ADAPTIVE_APP if adaptive else ""
+        alike = options.copies > 1 and isinstance(options.agree, str) and tolerance(options.agree) is None
+        return self._packages.app(
+            options.packages, Copies.ADAPTIVE if adaptive else Copies.ALIKE if alike else Copies.ANYWHERE
         )
 
     def _item(self, batch: Batch, i: int) -> envelope.Item:
@@ -229,7 +242,18 @@ class Packer:
             trusted = {TRUSTED: self._worker.trusted}
             options = batch.call.options
             job = envelope.Job((self._item(batch, 0),), tuple(named(options)), tuple(options.outputs))  # no time limit
-            seconds, nbytes = rehearse(self._worker.program, files | trusted, named(options), job, name=batch.call.name)
+            python, packages = sys.executable, list[str]()
+            if options.packages and self._packages is not None:
+                python, packages = self._packages.here(options.packages)
+            seconds, nbytes = rehearse(
+                self._worker.program,
+                files | trusted,
+                named(options),
+                job,
+                name=batch.call.name,
+                python=python,
+                packages=packages,
+            )
         names = {name: self._server.put_file(content) for name, content in files.items()}
         return Code(made, names, seconds, nbytes, expires)
 

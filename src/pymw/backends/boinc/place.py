@@ -12,6 +12,7 @@ from boincserver import control
 from boincserver.remote import RemoteProject, RemoteServer, account_key
 from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.offer import offer
+from pymw.backends.boinc.packages import Packages
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.worker_app import Worker, worker_program
 from pymw.backends.protocol import RunHandle
@@ -29,6 +30,7 @@ class Place:
     worker: Worker
     directory: Path | None = None  # of a project on this machine, where functions for `agree=` are kept
     one_result_per_user: bool = True  # whether copies of a job go to different users, not only to different hosts
+    packages: Packages | None = None  # what makes sets of packages; None: only the project's own machine can
     compares: bool = True  # by our rules; else as the project's operator chose for our application
     close: Callable[[], None] = lambda: None
 
@@ -39,7 +41,9 @@ def local_place(directory: Path) -> Place:
     info = server.info()
     worker = Worker(info.url, SigningKey.of(directory), worker_program(), trusted_others(directory))
     offer(server, worker)
-    return Place(f"boinc:{directory}", server, worker, directory, info.one_result_per_user)
+    return Place(
+        f"boinc:{directory}", server, worker, directory, info.one_result_per_user, packages=Packages(server, worker)
+    )
 
 
 def remote_place(url: str) -> Place:

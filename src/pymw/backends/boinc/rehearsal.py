@@ -11,13 +11,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pymw import envelope
 from pymw.errors import UnshippableError
 from pymw.outcome import Ending
-from pymw.volunteer import FILES, OUTCOMES, TASKS
+from pymw.volunteer import FILES, FOLDERS, OUTCOMES, TASKS
 
 __all__ = ["rehearse"]
 
@@ -25,11 +25,18 @@ PATIENCE = 10.0  # seconds; a task that runs longer got past what a rehearsal lo
 
 
 def rehearse(
-    program: bytes, code: Mapping[str, bytes], files: Mapping[str, Path], job: envelope.Job, *, name: str
+    program: bytes,
+    code: Mapping[str, bytes],
+    files: Mapping[str, Path],
+    job: envelope.Job,
+    *,
+    name: str,
+    python: str = sys.executable,
+    packages: Sequence[str] = (),
 ) -> tuple[float, int]:
     """Seconds that the call in `job` took, or had taken when it was cut short, and the bytes of its outcome, if any.
 
-    `files` are its data files.
+    `files` are its data files, `packages` the folders of what it imports, for the interpreter `python`.
 
     Raises UnshippableError where the code does not load, or the result cannot be sent.
     """
@@ -44,8 +51,9 @@ def rehearse(
             link.write_text(f"<soft_link>{path}</soft_link>\n")  # as the client does
         (slot / TASKS).write_bytes(envelope.pack_job(job))
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "PYMW"))}
+        environment[FOLDERS] = os.pathsep.join(packages)
         child = subprocess.Popen(
-            [sys.executable, "worker.pyz", "--child"],
+            [python, "worker.pyz", "--child"],
             cwd=slot,
             env=environment,
             stdin=subprocess.DEVNULL,
