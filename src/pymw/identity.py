@@ -354,7 +354,17 @@ def _imported(tree: ast.AST, inside: types.ModuleType | None) -> Iterator[str]:
                 base = ".".join([*parents, *([node.module] if node.module else [])])
             if base:
                 yield base
-            yield from (name for alias in node.names if (name := f"{base}.{alias.name}") in sys.modules)
+            yield from (name for alias in node.names if _is_module(name := f"{base}.{alias.name}", base))
+
+
+def _is_module(name: str, package: str) -> bool:
+    """Whether ``from package import name`` imports a module; installed packages count as a whole anyway."""
+    if name in sys.modules or not package or _owner(package) is not None:
+        return name in sys.modules
+    try:
+        return importlib.util.find_spec(name) is not None
+    except Exception:
+        return False
 
 
 def _attributes(tree: ast.AST) -> dict[str, set[str] | None]:

@@ -171,18 +171,19 @@ def digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder.mkdir()
         written.append(folder)
         for name, text in sources.items():
+            (folder / f"{name}.py").parent.mkdir(exist_ok=True)
             (folder / f"{name}.py").write_text(text)
         monkeypatch.syspath_prepend(folder)
         forget(sources)
         return identify(getattr(importlib.import_module("module"), function)).digest
 
     yield written_anew
-    forget(SOURCES)
+    forget([*SOURCES, "parcel", "parcel/part", "parcel/other"])
 
 
 def forget(names) -> None:
     for name in names:
-        sys.modules.pop(name, None)
+        sys.modules.pop(name.replace("/", "."), None)
 
 
 SOURCES = {"module": MODULE, "helper": HELPER, "deeper": DEEPER, "deepest": DEEPEST}
@@ -244,3 +245,17 @@ def test_every_wrapper_of_a_function_counts(digest) -> None:
     assert digest({"module": source.replace("plus(2)", "plus(3)")}) != before
     assert digest({"module": source.replace("f(x) + n", "f(x) - n")}) != before
     assert digest({"module": source.replace("return x\n", "return -x\n")}) != before
+
+
+def test_a_module_of_a_package_that_is_imported_late_counts(digest) -> None:
+    sources = {
+        "module": "def function(x):\n    from parcel import part\n    return part.PART + x\n",
+        "parcel": "",  # so that it is forgotten; the folder of that name comes first
+        "parcel/__init__": "",
+        "parcel/part": "from .other import OTHER\nPART = OTHER\n",
+        "parcel/other": "OTHER = 1\n",
+    }
+    before = digest(sources)
+    assert digest(sources) == before
+    assert digest(sources | {"parcel/part": "from .other import OTHER\nPART = -OTHER\n"}) != before
+    assert digest(sources | {"parcel/other": "OTHER = 2\n"}) != before

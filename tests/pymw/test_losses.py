@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -293,6 +295,7 @@ def test_moved_work_is_not_run_twice_in_the_long_run(tmp_path: Path) -> None:
 
 SCRIPT = """
 import os, sys, time
+from multiprocessing import get_context
 from pathlib import Path
 from pymw import Master
 
@@ -429,3 +432,35 @@ def test_leaving_by_an_exception_does_not_wait_and_cancels(tmp_path: Path) -> No
             1 / 0  # noqa: B018
     assert time.monotonic() - began < 30
     assert all(future.done() for future in futures)
+
+
+def test_a_worker_ends_after_so_many_tasks_as_it_may_run() -> None:
+    with Master("local", max_workers=2, max_tasks_per_child=3) as master:
+        pids = Counter(master.map(lambda _: os.getpid(), range(20), timeout=LIMIT))
+        pids += Counter(master.submit(os.getpid).result(LIMIT) for _ in range(4))
+    assert max(pids.values()) <= 3, pids
+    assert sum(pids.values()) == 24
+
+
+def test_other_ways_to_start_workers_are_refused_by_name() -> None:
+    assert Master("local", mp_context=get_context("spawn")).shutdown() is None
+    with pytest.raises(pymw.UnsupportedOption, match="mp_context="):
+        Master("local", mp_context=get_context("fork"))
+    for name, value in {"initializer": print, "max_tasks_per_child": 3, "mp_context": get_context("spawn")}.items():
+        with pytest.raises(pymw.UnsupportedOption, match=f"{name}="):
+            Master("memory", **{name: value})
+
+
+def test_checkpoints_are_due_now_and_then_and_never_outside_a_task(master: Master) -> None:
+    def due_saved_due() -> tuple[bool, bool, bool]:
+        from pymw.backends.local import child
+
+        early = pymw.checkpoint.due()
+        child.CHECKPOINT_EVERY = 0.0
+        now = pymw.checkpoint.due()
+        child.CHECKPOINT_EVERY = 3600.0
+        pymw.checkpoint.save(1)
+        return early, now, pymw.checkpoint.due()
+
+    assert pymw.checkpoint.due() is False
+    assert master.submit(due_saved_due).result(LIMIT) == (False, True, False)

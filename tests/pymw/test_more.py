@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import io
 import itertools
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import pymw
-from pymw import Master, errors
+from pymw import Master, TaskOptions, errors
 from pymw.bar import Bar, BarOnTerminal, LinesInLog, bar_for
 from pymw.testing import local_master, memory_master, pymw_home
 
@@ -268,3 +269,10 @@ def test_every_error_is_documented_with_an_example() -> None:
     for name in names:
         assert name in tree
         assert name in ("PyMWError", "TaskError", "RunError", "NotInsideTask") or f"expect(pymw.{name}," in page, name
+
+
+def test_every_option_is_in_the_table() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "tasks.md").read_text()
+    table = "".join(line.split("|")[1] for line in page.splitlines() if line.startswith("| `"))
+    for field in dataclasses.fields(TaskOptions):
+        assert f"`{field.name}`" in table, field.name

@@ -142,11 +142,11 @@ class Queue:
         (lane.appendleft if front else lane.append)(stretch)
         self.tasks += len(stretch)
 
-    def take(self, workers: int) -> list[Stretch]:
-        """The stretches of the next chunk, for one of so many workers; empty where nothing waits."""
+    def take(self, workers: int, most: int | None = None) -> list[Stretch]:
+        """The stretches of the next chunk, `most` tasks of them, for one of so many workers; empty if nothing waits."""
         taken: list[Stretch] = []
         room, functions = 1.0, set[int]()
-        left = LONGEST_CHUNK
+        left = LONGEST_CHUNK if most is None else most
         while self.tasks and room > 0 and left and len(taken) < MOST_STRETCHES:
             lane = self._lanes[max(priority for priority, lane in self._lanes.items() if lane)]
             first = lane[0]

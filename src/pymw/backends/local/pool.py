@@ -198,8 +198,9 @@ class LocalBackend:
 
     def _give(self, worker: WorkerProcess) -> None:
         ahead = bool(worker.chunks) or not worker.ready
+        may_run = None if self._max_tasks is None else self._max_tasks - worker.tasks_given
         while True:
-            stretches = self._wanted(self._queue.take(self._workers_wanted * (2 if ahead else 1)), worker)
+            stretches = self._wanted(self._queue.take(self._workers_wanted * (2 if ahead else 1), may_run), worker)
             if stretches is None:
                 return
             if not stretches:
