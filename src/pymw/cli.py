@@ -31,6 +31,7 @@ EXAMPLES = [
     ("pymw export pi-2026 > pi.jsonl", "its results, one JSON object a line"),
     ("pymw forget pi-2026", "delete it with all its results"),
     ("pymw boinc install-worker ~/pi-project", "give a project interpreters for volunteers"),
+    ("pymw boinc install-app ~/official-project --trust KEY", "the same for an official project"),
     ("pymw boinc key", "print the public key of your code"),
     ("pymw boinc trust ~/pi-project KEY", "let volunteers run code that is signed with it"),
     ("pymw volunteer https://host/project --key-file key", "lend this machine to a project"),
@@ -130,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
     worker.add_argument("--json", action="store_true", help="as JSON")
     worker.set_defaults(command=_install_worker)
 
+    app = of_boinc.add_parser("install-app", help="put the application into an official BOINC project's folder")
+    app.add_argument("directory", metavar="DIR", help="the project's folder, where its config.xml is")
+    app.add_argument("--trust", action="append", default=[], metavar="KEY", help="whose code volunteers may run")
+    app.set_defaults(command=_install_app)
     key = of_boinc.add_parser("key", help="print the public key by which projects elsewhere may trust your code")
     key.set_defaults(command=_key)
     trust = of_boinc.add_parser("trust", help="let volunteers run code that somebody elsewhere signs with this key")
@@ -180,6 +185,14 @@ def _install_worker(given: argparse.Namespace) -> int:
     from pymw.backends.boinc.command import install_worker
 
     return install_worker(Path(given.directory).expanduser(), given.target, as_json=given.json)
+
+
+def _install_app(given: argparse.Namespace) -> int:
+    from pymw.backends.boinc.official import install_app, next_steps
+
+    directory = Path(given.directory).expanduser()
+    print(f"{install_app(directory, given.trust)} has the application.\n{next_steps(directory)}")
+    return 0
 
 
 def _key(_given: argparse.Namespace) -> int:

@@ -22,6 +22,7 @@ from pymw.backends.boinc.attaching import Attachments, left_behind
 from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
+from pymw.backends.boinc.official import is_official
 from pymw.backends.boinc.packing import APP, Packer, Unit
 from pymw.backends.boinc.place import Place, local_place, name_on_server, remote_place
 from pymw.backends.boinc.rules import Packed, Rule, Rules
@@ -84,6 +85,11 @@ class BoincBackend:
         if not address:
             raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
         _refuse_unsupported(setup, f"boinc:{address}")
+        if is_official(Path(address).expanduser()):
+            raise BackendError(
+                f"{address} is an official BOINC project: `pymw boinc install-app {address}` puts the application "
+                f"there, and scripts reach it by boinc+https://host/project"
+            )
         with _as_backend_error():
             place = local_place(Path(address).expanduser())
         return cls(place, setup)

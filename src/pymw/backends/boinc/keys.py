@@ -19,7 +19,7 @@ from pymw import signature
 from pymw.errors import BackendError
 from pymw.journal import home
 
-__all__ = ["SigningKey", "trust", "trusted_others"]
+__all__ = ["SigningKey", "trust", "trusted_file", "trusted_others"]
 
 FILE = "pymw_signing_key.pem"
 OTHERS = "pymw_trusted_keys"  # public keys of people who submit from elsewhere, one a line
@@ -85,7 +85,7 @@ class SigningKey:
 
     def trusted(self, project: str, others: Sequence[str] = ()) -> bytes:
         """The file of the app version that tells volunteers to trust this key and those of others, for this project."""
-        return json.dumps({"project": project, "keys": [self.told, *others]}, sort_keys=True).encode()
+        return trusted_file(project, [self.told, *others])
 
     def sign(self, project: str, run: str, files: Mapping[str, str], expires: int) -> bytes:
         """The signed statement about these files (name -> SHA-256), to travel with them."""
@@ -94,6 +94,11 @@ class SigningKey:
         return json.dumps(
             {"statement": text.decode(), "key": self.public.fingerprint, "signature": made.hex()}, sort_keys=True
         ).encode()
+
+
+def trusted_file(project: str, keys: Sequence[str]) -> bytes:
+    """The file of the app version that says whose code may run."""
+    return json.dumps({"project": project, "keys": list(keys)}, sort_keys=True).encode()
 
 
 def trusted_others(project: Path) -> list[str]:
