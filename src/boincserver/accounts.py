@@ -27,6 +27,7 @@ _COLUMNS: Final = (
     "teamid",
 )  # fmt: skip
 _EMAIL: Final = re.compile(r"[^\s@<>&\"'\x00-\x1f]+@[^\s@<>&\"'\x00-\x1f]+")
+_BETA: Final = re.compile(r"<allow_beta_work(?:\s*/>|>[^<]*</allow_beta_work>)\n?")
 _WEAK: Final = re.compile(r"(\d{1,10})_([0-9a-f]{32})")
 _HASHER: Final = argon2.PasswordHasher(time_cost=2, memory_cost=19456, parallelism=1)
 
@@ -109,6 +110,17 @@ def checked(email: str, name: str, passwd_hash: str) -> tuple[str, str]:
 def set_password(db: Session, number: int, stored_password: str) -> None:
     """Give an account another password, from `hash_password`."""
     db.run(update_where(user_table, ("passwd_hash",), ("id",)), was_id=number, passwd_hash=stored_password)
+
+
+def set_beta(db: Session, number: int, allow: bool) -> None:
+    """Write down whether an account's computers may have what is being tried out, where the official server has it."""
+    row = db.locked(user_table, ("project_prefs",), id=number)
+    prefs = _BETA.sub("", (row[0] if row else "") or "<project_preferences>\n</project_preferences>\n")
+    if allow:
+        prefs = prefs.replace(
+            "</project_preferences>", "<allow_beta_work>1</allow_beta_work>\n</project_preferences>", 1
+        )
+    db.run(update_where(user_table, ("project_prefs",), ("id",)), was_id=number, project_prefs=prefs)
 
 
 def create(db: Session, email: str, name: str, stored_password: str, now: int, secret: bytes) -> User:

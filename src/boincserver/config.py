@@ -34,6 +34,12 @@ class JobsConfig:
     daily_quota: int = _setting(10_000, "most jobs of an application version a day, for each CPU; less after failures")
     one_result_per_user: bool = _setting(True, "copies of a job go to different users; if false, to different hosts")
     retry_elsewhere: int = _setting(20, "seconds for which a copy that failed is kept for other hosts")
+    keep_for_reliable: int = _setting(
+        0, "seconds for which copies that had to be made anew are kept for reliable hosts"
+    )
+    reliable_turnaround: int = _setting(
+        86400, "seconds from sending to report, on the average, that a reliable host needs"
+    )
     report_grace_period: int = _setting(0, "seconds after a deadline before a copy is given up")
     resend_lost_results: bool = _setting(True, "send again what a client was sent and does not know of")
     purge_after_days: int = _setting(30, "days after which a job that is over leaves the tables; 0: never")

@@ -116,6 +116,10 @@ class Control:
         """Every account, with how many hosts it has and its credit."""
         return list(self._call("users"))
 
+    def allow_beta(self, email: str, allow: bool = True) -> None:
+        """Let an account's computers have beta applications and versions, or no more."""
+        self._call("allow_beta", email=email, allow=allow)
+
     def set_password(self, email: str, password: str) -> None:
         """Give an account a new password."""
         self._call("set_password", email=email, password=password)
@@ -157,12 +161,13 @@ class Control:
         target_nresults: int = 0,
         homogeneous_redundancy: int = 0,
         homogeneous_app_version: bool = False,
+        beta: bool = False,
     ) -> None:
         """Have an application whose results this validator compares and whose outcomes this assimilator takes.
 
         With `target_nresults` above 1, jobs of quorum 1 are checked by that many results unless their host is trusted.
         `homogeneous_redundancy` (1 fine, 2 coarse) and `homogeneous_app_version` keep the copies of a job to computers
-        of one kind, or to one version.
+        of one kind, or to one version. Jobs of a `beta` application go to volunteers alone who allow it.
         """
         self._call(
             "ensure_app",
@@ -173,6 +178,7 @@ class Control:
             target_nresults=target_nresults,
             homogeneous_redundancy=homogeneous_redundancy,
             homogeneous_app_version=int(homogeneous_app_version),
+            beta=int(beta),
         )
 
     def ensure_app_version(
@@ -184,8 +190,12 @@ class Control:
         *,
         api_version: str = "7.5.0",
         plan_class: str = "",
+        beta: bool = False,
     ) -> AppVersionInfo:
-        """Have a signed version with exactly these files: the newest one if it has them, else the next number."""
+        """Have a signed version with exactly these files: the newest one if it has them, else the next number.
+
+        It goes to computers that its plan class is for, and while it is `beta` to volunteers alone who allow it.
+        """
         sent = [file.path if isinstance(file.path, SentFile) else self.send(file.path) for file in files]
         described = [
             {
@@ -206,6 +216,7 @@ class Control:
             files=described,
             api_version=api_version,
             plan_class=plan_class,
+            beta=beta,
         )
         return AppVersionInfo(**value)
 

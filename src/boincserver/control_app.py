@@ -271,12 +271,13 @@ class _Control(RightsCalls):
         files: list[dict[str, Any]],
         api_version: str,
         plan_class: str,
+        beta: bool = False,
     ) -> Mapping[str, Any]:
         stored = [StoredAppFile(**file) for file in files]
         return asdict(
             await self.writer.run(
                 lambda tx: self.submitter.ensure_app_version(
-                    tx, app, platform, version_num, stored, api_version, plan_class, self.now
+                    tx, app, platform, version_num, stored, api_version, plan_class, beta, self.now
                 )
             )
         )
@@ -422,6 +423,12 @@ class _Control(RightsCalls):
             raise BoincServerError(f"there is no account with the address {email}")
         stored = await asyncio.to_thread(accounts.hash_password, password_hash(user.email_addr, password))
         await self.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
+
+    async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
+        user = accounts.find_by_email(self.reader, email)
+        if user is None:
+            raise BoincServerError(f"there is no account with the address {email}")
+        await self.writer.run(lambda tx: accounts.set_beta(tx.db, user.id, allow))
 
     async def call_apps(self, _data: memoryview) -> list[Any]:
         catalog = self.service.catalog

@@ -22,5 +22,5 @@ def find(group: str, built_in: Mapping[str, type[Any]], name: str, unknown: type
         return built_in[name]()
     for entry in entry_points(group=group, name=name):
         return entry.load()()
-    kind = group.rpartition(".")[2].removesuffix("s")
+    kind = group.rpartition(".")[2].replace("_", " ").removesuffix("es" if group.endswith("sses") else "s")
     raise unknown(f"there is no {kind} {name!r}; installed are: {', '.join(names(group, built_in))}")

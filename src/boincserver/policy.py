@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
-from boincserver.catalog import App, AppVersion
+from boincserver.catalog import App
 from boincserver.config import JobsConfig
 from boincserver.feeder import Entry
 from boincserver.homogeneous import hr_class
@@ -23,6 +23,7 @@ _ACTIVE: Final = 600
 """Seconds after the last sign of work during which hosts come back at once."""
 _IDLE: Final = 300
 """Seconds between two contacts at least where nothing is to be done."""
+_TO_DO_AGAIN: Final = frozenset({Outcome.CLIENT_ERROR, Outcome.NO_REPLY, Outcome.VALIDATE_ERROR})
 _LONGEST: Final = 3600
 
 
@@ -48,18 +49,21 @@ class Wish:
         """True while one more job is wanted."""
         return self.room > 0 and (self.seconds > 0 or self.instances > 0)
 
-    def duration(self, fpops: float) -> float:
-        """Seconds that so many operations take."""
-        return fpops / self.speed
+    def duration(self, fpops: float, processors: float = 1.0) -> float:
+        """Seconds that so many operations take on so many processors."""
+        return fpops / (self.speed * processors)
 
-    def less(self, fpops: float) -> Wish:
-        """The wish after one job of so many operations."""
+    def less(self, fpops: float, processors: float = 1.0) -> Wish:
+        """The wish after one job of so many operations; its seconds are those of all processors together."""
         return replace(
-            self, seconds=self.seconds - self.duration(fpops), instances=self.instances - 1, room=self.room - 1
+            self,
+            seconds=self.seconds - self.duration(fpops),
+            instances=self.instances - processors,
+            room=self.room - 1,
         )
 
 
-def fits(entry: Entry, request: SchedulerRequest, wish: Wish) -> bool:
+def fits(entry: Entry, request: SchedulerRequest, wish: Wish, processors: float = 1.0) -> bool:
     """True if the host can do the job at all: memory, disk, and time until the deadline."""
     host, preferences = request.host, request.preferences
     percent = max(preferences.get("ram_max_used_busy_pct", 100), preferences.get("ram_max_used_idle_pct", 100))
@@ -68,31 +72,34 @@ def fits(entry: Entry, request: SchedulerRequest, wish: Wish) -> bool:
         return False
     if host.d_free and entry.rsc_disk_bound > (host.d_boinc_max or host.d_free):
         return False
-    return wish.duration(entry.rsc_fpops_est) + request.estimated_delay < entry.delay_bound
+    return wish.duration(entry.rsc_fpops_est, processors) + request.estimated_delay < entry.delay_bound
 
 
 class Permission(Enum):
     """Whether a host may have a copy of a job."""
 
     YES = "yes"
-    LATER = "later"  # it failed here: others may try first
+    LATER = "later"  # it failed here, or the host is slow: others may try first
     NEVER = "never"  # another copy that counts is with this user or host
 
 
-def homogeneous(job: Job, app: App, version: AppVersion, host: HostInfo) -> tuple[bool, int]:
+def homogeneous(job: Job, app: App, host: HostInfo) -> tuple[bool, int]:
     """Whether the host is of the kind that the job's copies go to, and the number of that kind."""
-    workunit = job.workunit
-    if app.homogeneous_app_version and workunit.app_version_id not in (0, version.id):
-        return False, 0
     if not app.homogeneous_redundancy:
         return True, 0
     kind = hr_class(app.homogeneous_redundancy, host.os_name, host.p_vendor, host.p_model)
-    return kind != 0 and workunit.hr_class in (0, kind), kind
+    return kind != 0 and job.workunit.hr_class in (0, kind), kind
 
 
-def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig) -> Permission:
-    """Copies that are to be compared go to different users (or hosts); one that failed goes to another host first."""
+def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig, *, reliable: bool = True) -> Permission:
+    """Copies that are to be compared go to different users (or hosts); one that failed goes to another host first.
+
+    What had to be done again is kept for reliable hosts for a while, since somebody has waited for it already.
+    """
     permission = Permission.YES
+    failed = [r.received_time or r.report_deadline for r in job.results if r.outcome in _TO_DO_AGAIN]
+    if failed and not reliable and now < max(failed) + rules.keep_for_reliable:
+        permission = Permission.LATER
     for result in job.results:
         if result.server_state == ServerState.UNSENT or result.outcome == Outcome.DIDNT_NEED:
             continue

@@ -13,7 +13,7 @@ from sqlalchemy import bindparam, select, update
 
 from boincserver import accounts, hosts, jobs, lifecycle, trickles
 from boincserver.accounts import User
-from boincserver.catalog import AppVersion
+from boincserver.catalog import App, AppVersion, Choice
 from boincserver.config import JobsConfig
 from boincserver.crowd import Crowd
 from boincserver.database import Row, Session
@@ -26,10 +26,11 @@ from boincserver.policy import Permission, Wish, delay_until_next, fits, homogen
 from boincserver.protocol import documents
 from boincserver.protocol.reply import JobToSend, Message, SchedulerReply
 from boincserver.protocol.request import ReportedResult, SchedulerRequest
-from boincserver.protocol.text import element
+from boincserver.protocol.text import element, flagged
 from boincserver.schema import boincserver_file as file_table
 from boincserver.schema import host_app_version, msg_from_host, msg_to_host
 from boincserver.schema import result as result_table
+from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.states import ServerState
 from boincserver.uploads import Uploads
@@ -130,7 +131,10 @@ class _Exchange:
         scheduler.crowd.came(self.host.id, now)
         if self.host.rpc_time // _DAY != now // _DAY:
             self.db.run(_NEW_DAY, hostid=self.host.id)
-        self.versions: dict[int, AppVersion] = scheduler.pipeline.catalog.usable(request.platforms)
+        catalog = scheduler.pipeline.catalog
+        self.versions: dict[int, Choice] = catalog.usable(request, beta=catalog.has_beta and self._wants_beta())
+        self.used: dict[int, Choice] = {}
+        """Versions of the jobs that are sent, by their id."""
         self.down: Sequence[Row] = ()
         self.jobs: list[JobToSend] = []
         self.messages: list[Message] = []
@@ -148,7 +152,6 @@ class _Exchange:
         aborted, if_not_started = self._unwanted()
         if self.request.wants_work:
             self._send_work(held)
-        used = {job.app_name for job in self.jobs}
         key, proof = self._key()
         return replace(
             blank,
@@ -162,7 +165,7 @@ class _Exchange:
             aborted_if_not_started=if_not_started,
             trickles_received=bool(self.request.trickles),
             trickles_down=self._trickles_down(),
-            app_documents=tuple(self._app_document(appid) for appid in self.versions if self._app_name(appid) in used),
+            app_documents=tuple(map(self._app_document, self.used.values())),
             jobs=tuple(self.jobs),
             next_rpc_delay=delay_until_next(self.scheduler.expecting_work(self.now), self.scheduler.crowd.delay),
         )
@@ -284,14 +287,14 @@ class _Exchange:
         result = job.result(name) if job else None
         if job is None or result is None or 0 <= self.now - sent <= 1:
             return  # sent a moment ago, perhaps by a request that overtook this one
-        version = self.versions.get(job.workunit.appid)
-        if lifecycle.is_over(job.workunit) or version is None:
+        choice = self.versions.get(job.workunit.appid)
+        if lifecycle.is_over(job.workunit) or choice is None:
             self._change(workunitid, lambda job: lifecycle.detach(job, name, self.now))
             return
         again = result._replace(server_state=ServerState.UNSENT)
-        after = self._sent(job.with_result(again), name, version)
+        after = self._sent(job.with_result(again), name, choice.version)
         self.pipeline.follow(self.tx, job, after, self.now)
-        self._pack(after, name, version)
+        self._pack(after, name, choice)
 
     def _unwanted(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Jobs on the host that nobody wants: those to kill, and those to drop unless they run already."""
@@ -331,13 +334,13 @@ class _Exchange:
             if not wish.open:
                 break
             if self._try(entry, wish):
-                wish = wish.less(entry.rsc_fpops_est)
+                wish = wish.less(entry.rsc_fpops_est, self.versions[entry.appid].processors)
         if not self.jobs and wish.open:
             self.messages.append(Message("No work available just now"))
 
     def _try(self, entry: Entry, wish: Wish) -> bool:
         """Send this copy, if the host may have it."""
-        if self._taker in entry.refused or not fits(entry, self.request, wish):
+        if self._taker in entry.refused or not fits(entry, self.request, wish, self.versions[entry.appid].processors):
             return False
         if self.forgotten and entry.name.rpartition("_")[0] in self.forgotten:
             return False
@@ -346,15 +349,19 @@ class _Exchange:
         if job is None or result is None or result.server_state != ServerState.UNSENT:
             self.pipeline.feeder.drop(entry.id)
             return False
-        version = self.versions[entry.appid]
         app = self.pipeline.catalog.apps[entry.appid]
-        alike, kind = homogeneous(job, app, version, self.request.host)
+        alike, kind = homogeneous(job, app, self.request.host)
+        choice = self._choice(job, app)
+        if not alike or choice is None:
+            return False
+        version = choice.version
         track = self.pipeline.track(self.tx, self.host.id, version.id)
-        if not alike or not track.room(self.request.host.p_ncpus):
+        if not track.room(self.request.host.p_ncpus):
             return False
         if track.max_jobs_per_day < self.rules.daily_quota and lifecycle.is_spare(job):
             return False  # it failed lately, and what is late already is for others
-        permission = may_take(job, self.user.id, self.host.id, self.now, self.rules)
+        reliable = track.is_reliable(self.rules)
+        permission = may_take(job, self.user.id, self.host.id, self.now, self.rules, reliable=reliable)
         if permission is not Permission.YES:
             if permission is Permission.NEVER:
                 entry.refused.add(self._taker)
@@ -367,8 +374,23 @@ class _Exchange:
             after = self.pipeline.follow(self.tx, job, lifecycle.replicate(after, app.target_nresults), self.now)
         else:
             self.pipeline.note(self.tx, job, after, self.now)
-        self._pack(after, entry.name, version)
+        self._pack(after, entry.name, choice)
         return True
+
+    def _choice(self, job: Job, app: App) -> Choice | None:
+        """The version for this job's copy: where all copies are to have the same, that of those before it."""
+        usual = self.versions[app.id]
+        number = job.workunit.app_version_id
+        if not app.homogeneous_app_version or number in (0, usual.version.id):
+            return usual
+        before = self.pipeline.catalog.version(number, app.id)
+        # One that is not sent any more binds nobody, or the job would wait for ever.
+        return usual if before is None else self.pipeline.catalog.choose(before, self.request)
+
+    def _wants_beta(self) -> bool:
+        """True if the volunteer asked for what is being tried out, by the official server's setting."""
+        row = self.db.get(user_table, ("project_prefs",), id=self.user.id)
+        return row is not None and flagged(row[0] or "", "allow_beta_work")
 
     @property
     def _taker(self) -> int:
@@ -381,8 +403,9 @@ class _Exchange:
             one_version=bool(self.pipeline.catalog.apps[job.workunit.appid].homogeneous_app_version),
         )  # fmt: skip
 
-    def _pack(self, job: Job, name: str, version: AppVersion) -> None:
-        workunit = job.workunit
+    def _pack(self, job: Job, name: str, choice: Choice) -> None:
+        workunit, version = job.workunit, choice.version
+        self.used[version.id] = choice
         result = job.result(name)
         assert result is not None
         row = self.db.first(_DOCUMENTS, number=result.id)
@@ -408,10 +431,11 @@ class _Exchange:
     def _app_name(self, appid: int) -> str:
         return self.pipeline.catalog.apps[appid].name
 
-    def _app_document(self, appid: int) -> str:
-        app = self.pipeline.catalog.apps[appid]
+    def _app_document(self, choice: Choice) -> str:
+        app = self.pipeline.catalog.apps[choice.version.appid]
         friendly = element("user_friendly_name", app.user_friendly_name or app.name)
-        return f"<app>\n{element('name', app.name)}{friendly}</app>\n{self.versions[appid].xml_doc}"
+        version = documents.with_processors(choice.version.xml_doc, choice.processors)
+        return f"<app>\n{element('name', app.name)}{friendly}</app>\n{version}"
 
 
 def _output_document(reported: ReportedResult) -> str:

@@ -19,6 +19,7 @@ from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
 from boincserver.feeder import Entry
 from boincserver.files import FileStore, Stored, describe, fanout
 from boincserver.pipeline import Pipeline
+from boincserver.plan_classes import find_plan_class
 from boincserver.project import Project
 from boincserver.protocol import documents
 from boincserver.protocol.documents import FileInfo, FileRef, OutputSpec
@@ -43,6 +44,7 @@ __all__ = ["StoredAppFile", "Submitter", "check_job"]
 
 _APP_COLUMNS: Final = (
     "user_friendly_name", "target_nresults", "homogeneous_redundancy", "homogeneous_app_version",
+    "beta",
 )  # fmt: skip
 _OF_BATCH: Final = (
     select(workunit_table.c.id)
@@ -174,16 +176,20 @@ class Submitter:
         files: Sequence[StoredAppFile],
         api_version: str,
         plan_class: str,
+        beta: bool,
         now: int,
     ) -> AppVersionInfo:
         """Have a version with exactly these files: the one that is there, or the next number."""
         app = self.app(app_name)
+        find_plan_class(plan_class)
         if sum(file.main_program for file in files) != 1:
             raise BoincServerError("an application version has exactly one main program")
         platformid = self._platform(tx.db, platform, now)
         digest = _version_digest(app.id, platform, plan_class, api_version, files)
         known = tx.db.first(_SAME_FILES, digest=digest, appid=app.id, platformid=platformid)
         if known is not None and version_num in (None, known[1]):
+            tx.db.run(update_where(version_table, ("beta",), ("id",)), was_id=known[0], beta=int(beta))
+            self._reload(tx)
             return AppVersionInfo(known[0], app_name, platform, known[1], created=False)
         number = version_num or max(int(tx.db.value(_NEWEST, appid=app.id)), epochs.current(tx.db).last_version) + 1
         if tx.db.get(
@@ -196,7 +202,7 @@ class Submitter:
         )  # fmt: skip
         identifier = tx.db.insert(
             version_table, create_time=now, appid=app.id, version_num=number, platformid=platformid, xml_doc=document,
-            plan_class=plan_class,
+            plan_class=plan_class, beta=int(beta),
         )  # fmt: skip
         tx.db.insert(our_version_table, app_version_id=identifier, digest=digest)
         # Version files belong to no workunit; workunit 0 keeps them from being swept.

@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Final
 
+from boincserver.config import JobsConfig
 from boincserver.database import Session, update_where
 from boincserver.lifecycle import Result, Workunit
 from boincserver.schema import host_app_version as table
@@ -15,7 +16,11 @@ __all__ = ["Track", "load", "save"]
 
 _TRUSTED: Final = 10
 """Valid results in a row after which a host may go unchecked."""
-_COLUMNS: Final = ("max_jobs_per_day", "n_jobs_today", "consecutive_valid")
+_ENOUGH: Final = 5
+"""Results after which a host's turnaround says something."""
+_WEIGHT: Final = 0.2
+"""Of the newest result in the average turnaround."""
+_COLUMNS: Final = ("max_jobs_per_day", "n_jobs_today", "consecutive_valid", "turnaround_n", "turnaround_avg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +30,8 @@ class Track:
     max_jobs_per_day: int
     n_jobs_today: int = 0
     consecutive_valid: int = 0
+    turnaround_n: float = 0.0
+    turnaround_avg: float = 0.0
 
     def room(self, ncpus: int) -> int:
         """How many more copies the host may have today. Once down to one a day, it is one whatever the CPUs."""
@@ -46,7 +53,14 @@ class Track:
 
     def _reported(self, result: Result, quota: int) -> Track:
         if result.outcome == Outcome.SUCCESS:
-            return replace(self, max_jobs_per_day=min(quota, 2 * self.max_jobs_per_day))
+            taken = max(0, result.received_time - result.sent_time)
+            average = self.turnaround_avg + (taken - self.turnaround_avg) * max(_WEIGHT, 1 / (self.turnaround_n + 1))
+            return replace(
+                self,
+                max_jobs_per_day=min(quota, 2 * self.max_jobs_per_day),
+                turnaround_n=self.turnaround_n + 1,
+                turnaround_avg=average,
+            )
         failed = result.outcome in (Outcome.CLIENT_ERROR, Outcome.NO_REPLY, Outcome.VALIDATE_ERROR)
         if failed and result.exit_status != ExitStatus.ABORTED_BY_PROJECT:
             return replace(self, max_jobs_per_day=max(1, self.max_jobs_per_day - 1), consecutive_valid=0)
@@ -61,6 +75,11 @@ class Track:
             # A quarter: its next success doubles it again, and a host that goes on lying is soon down to one a day.
             return replace(self, max_jobs_per_day=max(1, min(self.max_jobs_per_day, quota) // 4), consecutive_valid=0)
         return self
+
+    def is_reliable(self, rules: JobsConfig) -> bool:
+        """True if this host brings results back soon, and has not failed since it last had its full quota."""
+        soon = self.turnaround_n >= _ENOUGH and self.turnaround_avg <= rules.reliable_turnaround
+        return soon and self.max_jobs_per_day >= rules.daily_quota
 
     def is_trusted(self, chance: random.Random) -> bool:
         """True if this host's next result may go unchecked: with a long record nearly always, never always."""

@@ -229,6 +229,52 @@ class _Nothing:
         return None
 
 
+def test_copies_made_anew_are_kept_for_reliable_hosts_for_a_while() -> None:
+    rules = JobsConfig(keep_for_reliable=3600, reliable_turnaround=1000)
+    failed = Result(1, "w_0", ServerState.OVER, Outcome.CLIENT_ERROR, hostid=1, userid=1, received_time=100)
+    late = Result(2, "w_1", ServerState.OVER, Outcome.NO_REPLY, hostid=2, userid=2, report_deadline=500)
+    waiting = Result(3, "w_2")
+
+    def ask(*results: Result, reliable: bool, now: int) -> Permission:
+        return policy.may_take(Life(Workunit(1, "w"), (*results, waiting)), 9, 9, now, rules, reliable=reliable)
+
+    assert ask(reliable=False, now=101) is Permission.YES  # the first copy is for everybody
+    assert ask(failed, reliable=False, now=101) is Permission.LATER
+    assert ask(failed, reliable=True, now=101) is Permission.YES
+    assert ask(failed, reliable=False, now=100 + 3600) is Permission.YES  # rather a slow host than none
+    assert ask(failed, late, reliable=False, now=100 + 3600) is Permission.LATER
+
+
+def test_reliable_is_who_is_quick_and_does_not_fail() -> None:
+    rules = JobsConfig(daily_quota=100, reliable_turnaround=1000)
+    work, sent = Workunit(1, "w"), Result(1, "r", ServerState.IN_PROGRESS, sent_time=1000)
+
+    def done(seconds: int) -> Result:
+        return sent._replace(server_state=ServerState.OVER, outcome=Outcome.SUCCESS, received_time=1000 + seconds)
+
+    track = Track(100)
+    for n in range(5):
+        assert not track.is_reliable(rules), f"after {n} results nothing is known"
+        track = track.after(sent, done(500), work, 100)
+    assert track.is_reliable(rules)
+    assert track.turnaround_avg == pytest.approx(500)
+    failed = sent._replace(server_state=ServerState.OVER, outcome=Outcome.CLIENT_ERROR)
+    assert not track.after(sent, failed, work, 100).is_reliable(rules)
+    assert track.after(sent, failed, work, 100).after(sent, done(500), work, 100).is_reliable(rules)
+    for _ in range(5):
+        track = track.after(sent, done(5000), work, 100)
+    assert not track.is_reliable(rules)
+
+
+def test_a_version_that_uses_many_processors_fills_many() -> None:
+    request = SchedulerRequest(cpu_req_secs=100, cpu_req_instances=8, host=HostInfo(p_fpops=1e9, p_ncpus=8))
+    wish = Wish.of(request, 50).less(200e9, 8)
+    assert not wish.open
+    entry = Entry(1, "r", 1, 1, 0, rsc_fpops_est=4e12, rsc_memory_bound=0, rsc_disk_bound=0, delay_bound=1000)
+    assert not policy.fits(entry, request, Wish.of(request, 1))
+    assert policy.fits(entry, request, Wish.of(request, 1), 8)
+
+
 # --- through the wire -------------------------------------------------------------------------------------------------
 
 

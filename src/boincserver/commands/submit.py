@@ -29,6 +29,7 @@ def add(commands: Any) -> None:
     new.add_argument("--version", default=None, metavar="1.02", help="(default: the next one)")
     new.add_argument("--gzip", action="store_true", help="let clients fetch the files compressed")
     new.add_argument("--plan-class", default="", help="the version's plan class (default: none)")
+    new.add_argument("--beta", action="store_true", help="for those volunteers alone who allow it")
     new.add_argument("--validator", default="bitwise", help="how results are compared (default: %(default)s)")
     new.add_argument("--assimilator", default="outbox", help="who takes the outcomes (default: %(default)s)")
     command(app, "list", _app_list, "applications and their newest versions")
@@ -87,7 +88,12 @@ def _app_add(options: argparse.Namespace) -> int:
         for n, (path, name) in enumerate(map(_named, options.files))
     ]
     version = control.ensure_app_version(
-        options.name, options.platform, _version(options.version), files, plan_class=options.plan_class
+        options.name,
+        options.platform,
+        _version(options.version),
+        files,
+        plan_class=options.plan_class,
+        beta=options.beta,
     )
     number = f"{version.version_num // 100}.{version.version_num % 100:02}"
     document = {"app": options.name, "platform": options.platform, "version": number, "created": version.created}

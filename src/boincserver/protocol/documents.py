@@ -9,7 +9,15 @@ from typing import Final
 
 from boincserver.protocol.text import element, escape, flag
 
-__all__ = ["FileInfo", "FileRef", "OutputSpec", "app_version_document", "output_template", "workunit_document"]
+__all__ = [
+    "FileInfo",
+    "FileRef",
+    "OutputSpec",
+    "app_version_document",
+    "output_template",
+    "with_processors",
+    "workunit_document",
+]
 
 _MAX_NBYTES: Final = re.compile(r"<name>([^<]*)</name>.*?<max_nbytes>([\d.e+]+)</max_nbytes>", re.DOTALL)
 _FILE_REF: Final = re.compile(
@@ -86,6 +94,14 @@ def app_version_document(
         + "".join(map(_file_ref, refs))
         + "</app_version>\n"
     )
+
+
+def with_processors(document: str, processors: float) -> str:
+    """An application version's document for a computer where it uses so many processors."""
+    if processors == 1:
+        return document
+    count = f"<avg_ncpus>{processors:f}</avg_ncpus>\n<max_ncpus>{processors:f}</max_ncpus>\n"
+    return document.replace("<api_version>", f"{count}<api_version>", 1)
 
 
 def workunit_document(files: Sequence[FileInfo], refs: Sequence[FileRef], command_line: str) -> str:

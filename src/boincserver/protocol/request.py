@@ -134,6 +134,7 @@ class SchedulerRequest:
     cross_project_id: str = ""
     preferences: Mapping[str, float] = field(default_factory=dict)
     host: HostInfo = field(default_factory=HostInfo)
+    p_features: str = ""
     results: tuple[ReportedResult, ...] = ()
     other_results: tuple[str, ...] | None = None
     trickles: tuple[TrickleUp, ...] = ()
@@ -180,6 +181,7 @@ def parse_request(body: bytes) -> SchedulerRequest:
         cross_project_id=_hex32(found.get("cross_project_id", "")),
         preferences={name: number(value) for name, value in fields(preferences or "").items()},
         host=_host(found),
+        p_features=found.get("p_features", ""),
         results=results,
         other_results=None if other is None else tuple(_names(other)),
         trickles=trickles,

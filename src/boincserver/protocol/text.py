@@ -13,6 +13,7 @@ __all__ = [
     "escape",
     "fields",
     "flag",
+    "flagged",
     "integer",
     "number",
     "section",
@@ -52,6 +53,11 @@ def fields(text: str) -> dict[str, str]:
     for name in _FLAG.findall(text):
         found.setdefault(name, "1")
     return found
+
+
+def flagged(text: str, name: str) -> bool:
+    """True if an element says yes, as `<name/>` or with a number."""
+    return fields(text).get(name, "0").strip() not in ("", "0")
 
 
 def section(text: str, name: str) -> str | None:
