@@ -22,6 +22,7 @@ from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
 from boincserver.framing import Blobs, blob, pack, unpack
+from boincserver.job_check import check_job
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
 from boincserver.protocol.account import password_hash
@@ -37,7 +38,7 @@ from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
 from boincserver.states import Outcome, ServerState
 from boincserver.submission.control_calls import RightsCalls
-from boincserver.submit import StoredAppFile, check_job
+from boincserver.submit import StoredAppFile
 
 __all__ = ["make_control_app", "server_version"]
 

@@ -17,6 +17,7 @@ from boincserver.catalog import App
 from boincserver.database import update_where
 from boincserver.errors import SubmissionRefused
 from boincserver.files import Stored
+from boincserver.job_check import check_job
 from boincserver.protocol.request import is_name
 from boincserver.protocol.submission import BatchRequest, JobRequest, parse_batch, whole_number
 from boincserver.protocol.text import element
@@ -29,7 +30,6 @@ from boincserver.states import BatchState, ServerState
 from boincserver.submission import batches
 from boincserver.submission.caller import JOBS_PER_COMMIT, Caller
 from boincserver.submission.rights import Submitter
-from boincserver.submit import check_job
 from boincserver.writer import Transaction
 
 __all__ = ["Creating"]
