@@ -271,6 +271,7 @@ _KINDS = {
     "BufferedReader": "open files",
     "BufferedWriter": "open files",
     "Thread": "threads",
+    "TaskFuture": "futures (as a dependency, one is an argument of its own)",
     "Master": "a Master",
     "BoundMaster": "a Master",
 }

@@ -39,6 +39,7 @@ __all__ = ["MemoryBackend", "local_master", "memory", "memory_master", "open_mem
 def open_memory(address: str, setup: Setup) -> MemoryBackend:
     """``memory``: `max_workers` threads of this process, one if not given."""
     setup.refuse("initializer", "mp_context", "max_tasks_per_child", backend="memory", why="it has no processes")
+    setup.refuse("values", backend="memory", why="nothing is packed here; rehearse on local")
     return MemoryBackend(setup, setup.max_workers or 1)
 
 

@@ -210,7 +210,7 @@ def test_mpi() -> None:
 
 
 def test_an_unknown_backend_is_told_with_those_there_are() -> None:
-    with pytest.raises(UnknownBackend, match="boinc, dask, local, memory, mpi"):
+    with pytest.raises(UnknownBackend, match=r"boinc, boinc\+http, boinc\+https, dask, local, memory, mpi"):
         Master("cloud")
     with pytest.raises(TypeError, match="a URL such as 'local'"):
         Master(object())  # type: ignore[arg-type]

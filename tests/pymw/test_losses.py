@@ -12,6 +12,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -163,6 +164,9 @@ def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> N
         master.submit(lambda: lock)
     with pytest.raises(UnshippableError, match=r"kwargs\['key'\]: generators cannot be sent"):
         master.submit(sorted, [], key=(n for n in []))
+    future = master.submit(identity, 1)
+    with pytest.raises(UnshippableError, match=r"args\[0\]\[0\]: futures \(as a dependency, .*\) cannot be sent"):
+        master.submit(sum, [future, 2])
     with pytest.raises(UnshippableError, match=r"args\[0\]\[2\]\[1\]: a Master cannot be sent"):
         master.submit(identity, [1, 2, (3, master)])
 
@@ -446,7 +450,8 @@ def test_other_ways_to_start_workers_are_refused_by_name() -> None:
     assert Master("local", mp_context=get_context("spawn")).shutdown() is None
     with pytest.raises(pymw.UnsupportedOption, match="mp_context="):
         Master("local", mp_context=get_context("fork"))
-    for name, value in {"initializer": print, "max_tasks_per_child": 3, "mp_context": get_context("spawn")}.items():
+    wrong = {"initializer": print, "max_tasks_per_child": 3, "mp_context": get_context("spawn"), "values": "safe"}
+    for name, value in wrong.items():
         with pytest.raises(pymw.UnsupportedOption, match=f"{name}="):
             Master("memory", **{name: value})
 
@@ -464,3 +469,14 @@ def test_checkpoints_are_due_now_and_then_and_never_outside_a_task(master: Maste
 
     assert pymw.checkpoint.due() is False
     assert master.submit(due_saved_due).result(LIMIT) == (False, True, False)
+
+
+def test_many_threads_may_use_one_master(master: Master) -> None:
+    def use(first: int) -> bool:
+        numbers = range(first, first + 300)
+        futures = [master.submit(identity, n) for n in numbers]
+        mapped = list(master.map(identity, numbers, timeout=LIMIT))
+        return mapped == list(numbers) == [future.result(LIMIT) for future in futures]
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(use, range(0, 8000, 1000)))

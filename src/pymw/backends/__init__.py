@@ -32,7 +32,7 @@ BUILT_IN: Mapping[str, tuple[str, str]] = {
 # name -> (the extra that it needs, a module that is there with it).
 EXTRAS: Mapping[str, tuple[str, str]] = {
     "boinc": ("server", "sqlalchemy"),
-    "mpi": ("mpi", "mpi4py.futures"),
+    "mpi": ("mpi", "mpi4py"),
     "dask": ("dask", "distributed"),
 }
 

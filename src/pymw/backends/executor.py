@@ -48,6 +48,7 @@ class ExecutorBackend:
         self.name = name or f"executor {type(executor).__name__}"
         options = ("initializer", "max_tasks_per_child", "mp_context")
         setup.refuse(*options, backend=self.name, why="give it to the executor itself")
+        setup.refuse("values", backend=self.name, why="its workers are trusted; rehearse on local")
         self._executor = executor
         self._collector = setup.collector
         self._in_threads = isinstance(executor, ThreadPoolExecutor)

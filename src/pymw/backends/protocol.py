@@ -372,8 +372,9 @@ class Setup:
 
     def refuse(self, *options: str, backend: str, why: str) -> None:
         """UnsupportedOption for the first of these that was given."""
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
         for name in options:
-            if getattr(self, name) is not None:
+            if getattr(self, name) != defaults[name]:
                 raise UnsupportedOption(name, backend, why)
 
 
