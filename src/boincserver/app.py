@@ -13,9 +13,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from boincserver import accounts, urls
+from boincserver import urls
+from boincserver.account_web import account_routes
 from boincserver.body import TooLargeError, chunks, read
-from boincserver.errors import AccountError
 from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
 from boincserver.protocol.reply import Message, SchedulerReply, format_reply
@@ -40,9 +40,7 @@ def make_app(service: Service) -> ASGIApp:
     prefix = urls.path_of(service.project.config.url)
     routes = [
         Route("/", web.master_page),
-        Route("/get_project_config.php", web.project_config),
-        Route("/lookup_account.php", web.lookup_account),
-        Route("/create_account.php", web.create_account),
+        *account_routes(service, web.address),
         Route("/scheduler", _wrong_method),
         Route("/file_upload_handler", _wrong_method),
         Route("/download/{folder}/{name}", web.download),
@@ -86,74 +84,10 @@ class _Web:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.config = service.project.config
-        # A password takes a good part of 100 ms of a core on purpose; no more than one at a time.
-        self._hashing = asyncio.Semaphore(1)
-
-    # --- the project and its accounts -------------------------------------------------------------------------------
 
     async def master_page(self, _request: Request) -> Response:
         page = account_protocol.master_page(self.config.name, f"{self.config.url}scheduler")
         return Response(page, media_type="text/html; charset=utf-8")
-
-    async def project_config(self, _request: Request) -> Response:
-        accounts_config = self.config.accounts
-        text = account_protocol.project_config(
-            self.config.name,
-            self.config.url,
-            accounts_config.min_passwd_length,
-            accounts_config.creation != "open",
-            self.service.catalog.platforms,
-        )
-        return Response(text, media_type=_XML)
-
-    async def lookup_account(self, request: Request) -> Response:
-        return await self._account_call(self._look_up, request)
-
-    async def create_account(self, request: Request) -> Response:
-        return await self._account_call(self._create, request)
-
-    async def _account_call(self, call: object, request: Request) -> Response:
-        try:
-            text = await call(request)  # type: ignore[operator]
-        except AccountError as error:
-            text = account_protocol.error_out(error.number, str(error))
-        return Response(text, media_type=_XML)
-
-    async def _look_up(self, request: Request) -> str:
-        query = request.query_params
-        email, passwd_hash = query.get("email_addr", ""), query.get("passwd_hash", "")
-        user = accounts.find_by_email(self.service.database.reader(), email)
-        if user is None:
-            raise AccountError(account_protocol.NOT_FOUND, "there is no account with this address")
-        if not passwd_hash:
-            return account_protocol.account_exists()
-        if not await self._password_is_right(user, passwd_hash):
-            raise AccountError(account_protocol.BAD_PASSWORD, "the password is wrong")
-        return account_protocol.account_out(user.authenticator)
-
-    async def _create(self, request: Request) -> str:
-        query = request.query_params
-        passwd_hash = query.get("passwd_hash", "")
-        email, name = accounts.checked(query.get("email_addr", ""), query.get("user_name", ""), passwd_hash)
-        if not passwd_hash:
-            raise AccountError(account_protocol.BAD_PASSWORD, "an account needs a password")
-        user = accounts.find_by_email(self.service.database.reader(), email)
-        if user is not None:
-            # A client that lost the reply asks again with the same password.
-            if not await self._password_is_right(user, passwd_hash):
-                raise AccountError(account_protocol.EXISTS, "there is an account with this address")
-            return account_protocol.account_out(user.authenticator)
-        if self.config.accounts.creation != "open":
-            raise AccountError(account_protocol.CREATION_DISABLED, "only the operator makes accounts in this project")
-        async with self._hashing:
-            stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
-        now, secret = int(self.service.clock()), self.service.project.upload_secret
-        user = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now, secret))
-        return account_protocol.account_out(user.authenticator)
-
-    async def _password_is_right(self, user: accounts.User, passwd_hash: str) -> bool:
-        async with self._hashing:
-            return await asyncio.to_thread(accounts.verify_password, user, passwd_hash)
 
     # --- work -------------------------------------------------------------------------------------------------------
 

@@ -21,8 +21,11 @@ def _setting(default: Any, meaning: str) -> Any:
 class AccountsConfig:
     """[accounts]"""
 
-    creation: str = _setting("closed", "who may create accounts: open (anybody), closed (only the operator)")
+    creation: str = _setting(
+        "closed", "who may create accounts: open (anybody), invited (who has a code), closed (nobody but the operator)"
+    )
     min_passwd_length: int = _setting(6, "fewest characters of a password")
+    terms_of_use: str = _setting("", "what clients show to be agreed to before an account is made")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +101,10 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path}: {error}") from error
     tables = {name: _record(kind, document.pop(name, {}), f"{path}: [{name}]") for name, kind in _TABLES.items()}
     config: Config = _record(Config, {**document, **tables}, str(path))
-    if config.accounts.creation not in ("open", "closed"):
-        raise ConfigError(f"{path}: [accounts] creation must be open or closed, not {config.accounts.creation!r}")
+    if config.accounts.creation not in ("open", "invited", "closed"):
+        raise ConfigError(
+            f"{path}: [accounts] creation must be open, invited or closed, not {config.accounts.creation!r}"
+        )
     if config.credit.kind not in ("estimate", "runtime", "fixed", "none"):
         raise ConfigError(f"{path}: [credit] kind must be estimate, runtime, fixed or none, not {config.credit.kind!r}")
     return config

@@ -120,6 +120,19 @@ class Control:
         """Let an account's computers have beta applications and versions, or no more."""
         self._call("allow_beta", email=email, allow=allow)
 
+    def invite(self, *, uses: int = 1, days: int = 30, note: str = "") -> str:
+        """A code with which so many strangers may make an account, for so many days (0: for ever)."""
+        code: str = self._call("invite", uses=uses, days=days, note=note)
+        return code
+
+    def invitations(self) -> list[Mapping[str, Any]]:
+        """Every invitation code, how often it can still be used, and until when (Unix time; 0: for ever)."""
+        return list(self._call("invitations"))
+
+    def revoke_invitation(self, code: str) -> bool:
+        """Nobody makes an account with this code any more; false if there is none."""
+        return bool(self._call("revoke_invitation", code=code))
+
     def set_password(self, email: str, password: str) -> None:
         """Give an account a new password."""
         self._call("set_password", email=email, password=password)

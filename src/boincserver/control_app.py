@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from boincserver import accounts, errors, lifecycle
+from boincserver import accounts, errors, invitations, lifecycle
 from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
@@ -417,6 +417,15 @@ class _Control(RightsCalls):
     async def call_users(self, _data: memoryview) -> list[Any]:
         names = ("id", "email", "name", "total_credit", "expavg_credit", "hosts")
         return [dict(zip(names, row, strict=True)) for row in self.reader.all(_USERS)]
+
+    async def call_invite(self, _data: memoryview, uses: int, days: int, note: str) -> str:
+        return await self.writer.run(lambda tx: invitations.make(tx.db, self.now, uses=uses, days=days, note=note))
+
+    async def call_invitations(self, _data: memoryview) -> list[Any]:
+        return list(invitations.listed(self.reader))
+
+    async def call_revoke_invitation(self, _data: memoryview, code: str) -> bool:
+        return await self.writer.run(lambda tx: invitations.revoke(tx.db, code))
 
     async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
         user = accounts.find_by_email(self.reader, email)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boincserver.commands import rights
+from boincserver.commands import invite, rights
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import ServerNotRunning
 
@@ -39,6 +39,7 @@ def add(commands: Any) -> None:
     password.add_argument("--email", required=True, help="the account's e-mail address")
     password.add_argument("--password", required=True, help="the new password")
 
+    invite.add(user)
     rights.add(user)
 
     host = group(commands, "host", "volunteers' computers")

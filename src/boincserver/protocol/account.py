@@ -13,6 +13,7 @@ __all__ = [
     "BAD_USER_NAME",
     "CREATION_DISABLED",
     "EXISTS",
+    "FAILURE",
     "NOT_FOUND",
     "account_out",
     "error_out",
@@ -27,6 +28,8 @@ BAD_USER_NAME: Final = -188
 BAD_EMAIL: Final = -205
 BAD_PASSWORD: Final = -206
 CREATION_DISABLED: Final = -208
+FAILURE: Final = -1
+"""BOINC has no number for it; clients show the message."""
 
 
 def password_hash(email: str, password: str) -> str:
@@ -49,14 +52,21 @@ def error_out(number: int, message: str) -> str:
     return f"<error>\n<error_num>{number}</error_num>\n{element('error_msg', message)}</error>\n"
 
 
-def project_config(name: str, url: str, min_passwd_length: int, creation_disabled: bool, platforms: list[str]) -> str:
-    """What a client asks before it attaches."""
+def project_config(
+    name: str, url: str, min_passwd_length: int, creation: str, platforms: list[str], terms_of_use: str = ""
+) -> str:
+    """What a client asks before it attaches; `creation` of accounts is open, invited or closed."""
     listed = "".join(f"<platform>\n{element('platform_name', platform)}</platform>\n" for platform in platforms)
-    disabled = "<account_creation_disabled/>\n<client_account_creation_disabled/>\n" if creation_disabled else ""
+    limits = {
+        "closed": "<account_creation_disabled/>\n<client_account_creation_disabled/>\n",
+        "invited": "<invite_code_required/>\n",
+        "open": "",
+    }
+    terms = element("terms_of_use", terms_of_use) if terms_of_use else ""
     return (
         f"<project_config>\n<name>{name}</name>\n{element('master_url', url)}{element('web_rpc_url_base', url)}"
         f"<min_passwd_length>{min_passwd_length}</min_passwd_length>\n<web_stopped>0</web_stopped>\n"
-        f"<sched_stopped>0</sched_stopped>\n{disabled}<platforms>\n{listed}</platforms>\n</project_config>\n"
+        f"<sched_stopped>0</sched_stopped>\n{limits[creation]}{terms}<platforms>\n{listed}</platforms>\n</project_config>\n"
     )
 
 

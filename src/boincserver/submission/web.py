@@ -20,7 +20,7 @@ from boincserver.submission.calls import SubmissionCalls
 from boincserver.submission.files import FileCalls
 from boincserver.submission.form import Form, FormField, read_form
 from boincserver.submission.outputs import Outputs
-from boincserver.submission.throttle import Throttle
+from boincserver.throttle import Throttle
 
 __all__ = ["submission_routes"]
 
