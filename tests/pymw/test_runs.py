@@ -10,9 +10,12 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
 from collections import Counter
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +53,30 @@ def lines(log: Path) -> list[int]:
 
 def test_what_is_done_is_not_done_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    for backend in ("local:2", "memory"):
-        with Master(backend, run="squares") as master:
-            assert list(master.map(note, range(20), [str(log)] * 20, timeout=LIMIT)) == [x * x for x in range(20)]
-            assert master.submit(note, 100, str(log)).result(LIMIT) == 10000
-    assert sorted(lines(log)) == [*range(20), 100]
+    with ThreadPoolExecutor(2) as threads, ProcessPoolExecutor(2, get_context("spawn")) as processes:
+        for more, backend in enumerate(("local:2", "memory", threads, processes)):
+            numbers = range(20 + more)
+            with Master(backend, run="squares") as master:
+                squares = list(master.map(note, numbers, [str(log)] * len(numbers), timeout=LIMIT))
+                assert squares == [x * x for x in numbers]
+                assert master.submit(note, 100, str(log)).result(LIMIT) == 10000
+    assert sorted(lines(log)) == [*range(23), 100]
+
+
+def test_a_result_is_on_disk_before_its_future_resolves() -> None:
+    seen = []
+
+    def look(_: Any) -> None:
+        with open_run("early") as view:
+            seen.append((view.counts()["returned"], next(iter(view)).result(0)))
+
+    go = threading.Event()
+    with Master("memory", run="early") as master:
+        future = master.options(key="held").submit(go.wait, LIMIT)
+        future.add_done_callback(look)
+        go.set()
+        future.result(LIMIT)
+    assert seen == [(1, True)]
 
 
 def test_a_thousand_equal_calls_are_a_thousand_computations(tmp_path: Path) -> None:
