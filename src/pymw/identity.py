@@ -23,28 +23,22 @@ import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
-import inspect
 import itertools
 import pickle
 import sys
-import sysconfig
-import textwrap
 import types
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pymw import codec
+from pymw.owners import PYTHON, owner_of
 from pymw.shipping import global_names, reach_of, unchanged
+from pymw.syntax import attributes_used, compiled, imported, is_dynamic, normal, tree_of
 
-__all__ = ["Identity", "identify", "is_the_users", "own_modules"]
-
-DYNAMIC = {"getattr", "globals", "locals", "vars", "eval", "exec", "__import__", "import_module"}
-PYTHON = f"python {sys.version_info.major}.{sys.version_info.minor}"
-PROVIDED = "pymw"  # our own package is not part of anybody's function
+__all__ = ["Identity", "identify", "own_modules"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +73,7 @@ _identities: weakref.WeakKeyDictionary[Any, tuple[list[Any], Identity]] = weakre
 
 def _not_the_users(thing: Any) -> bool:
     module = getattr(thing, "__module__", None)
-    return isinstance(module, str) and isinstance(thing, (type, types.FunctionType)) and _owner(module) is not None
-
-
-def is_the_users(name: str, module: Any) -> bool:
-    """Whether a module of that name is the user's own: not installed, not Python's, not ours."""
-    return name != "__main__" and getattr(module, "__file__", None) is not None and _owner(name) is None
+    return isinstance(module, str) and isinstance(thing, (type, types.FunctionType)) and owner_of(module) is not None
 
 
 def own_modules(function: Callable[..., Any], beside: Iterable[types.ModuleType] = ()) -> list[types.ModuleType]:
@@ -155,16 +144,16 @@ class _Walk:
     def _code(self, thing: Any) -> None:
         """A function or a class."""
         name = f"{thing.__module__}.{thing.__qualname__}"
-        owner = _owner(thing.__module__)
+        owner = owner_of(thing.__module__)
         if owner is not None:
             self._note(*owner)
             return
-        tree = _tree(thing)
+        tree = tree_of(thing)
         if tree is None:
-            self._note(name, _compiled(thing))
+            self._note(name, compiled(thing))
         else:
-            self._note(name, _normal(tree))
-            if _dynamic(tree) and (module := sys.modules.get(thing.__module__)) is not None:
+            self._note(name, normal(tree))
+            if is_dynamic(tree) and (module := sys.modules.get(thing.__module__)) is not None:
                 self._whole(module)
             self._imports_inside(tree)
         if isinstance(thing, type):
@@ -186,7 +175,7 @@ class _Walk:
                 self.visit(cell.cell_contents, f"{name} closure {cell_name}")
             except ValueError:
                 pass  # not yet assigned
-        attributes = _attributes(tree) if tree is not None else {}
+        attributes = attributes_used(tree) if tree is not None else {}
         for word in global_names(function.__code__):
             if word in function.__globals__:
                 self._global(function.__globals__[word], word, attributes.get(word), function.__module__)
@@ -194,7 +183,7 @@ class _Walk:
                 self._note(f"{name} {word}", "missing")
 
     def _global(self, value: Any, word: str, attributes: set[str] | None, module: str) -> None:
-        if isinstance(value, types.ModuleType) and _owner(value.__name__) is None and attributes:
+        if isinstance(value, types.ModuleType) and owner_of(value.__name__) is None and attributes:
             for attribute in attributes:
                 if hasattr(value, attribute):
                     self.visit(getattr(value, attribute), f"{value.__name__}.{attribute}")
@@ -202,7 +191,7 @@ class _Walk:
             self.visit(value, f"{module}.{word}")
 
     def _module(self, module: types.ModuleType) -> None:
-        owner = _owner(module.__name__)
+        owner = owner_of(module.__name__)
         if owner is not None:
             self._note(*owner)
         else:
@@ -218,13 +207,13 @@ class _Walk:
         except (OSError, SyntaxError, AttributeError, TypeError):
             self._note(name, f"no source {PYTHON}")
             return
-        self._note(name, _normal(tree))
+        self._note(name, normal(tree))
         self._imports_inside(tree, module)
 
     def _imports_inside(self, tree: ast.AST, inside: types.ModuleType | None = None) -> None:
-        for name in _imported(tree, inside):
+        for name in imported(tree, inside):
             module = sys.modules.get(name)
-            if module is None and _owner(name) is None:
+            if module is None and owner_of(name) is None:
                 try:
                     module = importlib.import_module(name)
                 except Exception:
@@ -256,136 +245,3 @@ class _Walk:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-@lru_cache(maxsize=4096)
-def _owner(module: str) -> tuple[str, str] | None:
-    """(name, what stands for it) of a module that is not the user's own; None for the user's."""
-    top = module.partition(".")[0]
-    if top == "__main__":
-        return None
-    if top in sys.stdlib_module_names:
-        return f"standard {module}", PYTHON
-    if top == PROVIDED:
-        return "pymw", "pymw"
-    file = _file(top)
-    if file is None:
-        return None
-    paths = sysconfig.get_paths()
-    where = Path(file).resolve()
-    installed = [Path(paths[kind]).resolve() for kind in ("purelib", "platlib")]
-    if not any(where.is_relative_to(place) for place in installed) and "site-packages" not in where.parts:
-        return None
-    try:
-        version = importlib.metadata.version(top)
-    except importlib.metadata.PackageNotFoundError:
-        # Looked up without running a module's own __getattr__, which may warn or import.
-        version = str(vars(sys.modules[top]).get("__version__", "unknown")) if top in sys.modules else "unknown"
-    return f"installed {top}", version
-
-
-def _file(top: str) -> str | None:
-    """Where a top-level module lies, imported or not."""
-    module = sys.modules.get(top)
-    if module is not None:
-        return getattr(module, "__file__", None) or next(iter(getattr(module, "__path__", [])), None)
-    spec = importlib.util.find_spec(top)
-    return spec.origin if spec is not None else None
-
-
-def _tree(thing: Any) -> ast.AST | None:
-    try:
-        # By its code: a function's own source is not that of the one that it wraps.
-        source = textwrap.dedent(inspect.getsource(getattr(thing, "__code__", thing)))
-    except (OSError, TypeError):
-        return None
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a lambda in the middle of an expression: its lines may be no statement
-        return None
-    if isinstance(thing, types.FunctionType) and thing.__name__ == "<lambda>":
-        return _lambda(tree, thing)
-    return tree
-
-
-def _lambda(tree: ast.AST, function: types.FunctionType) -> ast.AST | None:
-    """The lambda's own tree; None where its line holds several that could be meant."""
-    found = [node for node in ast.walk(tree) if isinstance(node, ast.Lambda)]
-    fitting = [node for node in found if [a.arg for a in node.args.args] == _arguments(function)]
-    return fitting[0] if len(found) == 1 and fitting else None
-
-
-def _arguments(function: types.FunctionType) -> list[str]:
-    code = function.__code__
-    return list(code.co_varnames[: code.co_argcount])
-
-
-def _normal(tree: ast.AST) -> str:
-    """The tree without positions and docstrings."""
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        documented = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-        if isinstance(node, documented) and body and ast.get_docstring(node, clean=False) is not None:
-            node.body = body[1:]
-    return ast.dump(tree)
-
-
-def _dynamic(tree: ast.AST) -> bool:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name) and node.id in DYNAMIC:
-            return True
-        if isinstance(node, ast.Attribute) and node.attr == "import_module":
-            return True
-        if isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names):
-            return True
-    return False
-
-
-def _imported(tree: ast.AST, inside: types.ModuleType | None) -> Iterator[str]:
-    package = (inside.__package__ or "") if inside is not None else ""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            if not node.level:
-                base = node.module or ""
-            else:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, *([node.module] if node.module else [])])
-            if base:
-                yield base
-            yield from (name for alias in node.names if _is_module(name := f"{base}.{alias.name}", base))
-
-
-def _is_module(name: str, package: str) -> bool:
-    """Whether ``from package import name`` imports a module; installed packages count as a whole anyway."""
-    if name in sys.modules or not package or _owner(package) is not None:
-        return name in sys.modules
-    try:
-        return importlib.util.find_spec(name) is not None
-    except Exception:
-        return False
-
-
-def _attributes(tree: ast.AST) -> dict[str, set[str] | None]:
-    """For each name that is only ever used as ``name.attribute``: which attributes; None where it is used otherwise."""
-    dotted: dict[str, set[str]] = {}
-    inner: set[int] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            dotted.setdefault(node.value.id, set()).add(node.attr)
-            inner.add(id(node.value))
-    alone = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and id(node) not in inner}
-    return {name: None if name in alone else attributes for name, attributes in dotted.items()}
-
-
-def _compiled(thing: Any) -> str:
-    code = getattr(thing, "__code__", None)
-    if code is None:  # a class without source: its members are visited one by one
-        return f"class {thing.__qualname__} {PYTHON}"
-    return f"{PYTHON} {_code_text(code)}"
-
-
-def _code_text(code: types.CodeType) -> str:
-    constants = [_code_text(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames} {code.co_freevars}"

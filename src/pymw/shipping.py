@@ -117,7 +117,7 @@ def own_modules_by_value() -> Iterator[None]:
     """While this lasts, what is defined in modules of the user's own is pickled as it is, not as a name."""
     import cloudpickle  # type: ignore[import-untyped]
 
-    from pymw.identity import is_the_users
+    from pymw.owners import is_the_users
 
     with _registering:
         modules = [module for name, module in list(sys.modules.items()) if is_the_users(name, module)]

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pymw.identity import _owner, identify
+from pymw.identity import identify
+from pymw.owners import owner_of
 
 MODULE = '''
 import functools
@@ -219,10 +220,10 @@ def test_another_version_of_an_installed_package_counts(digest, monkeypatch: pyt
     )
     before = digest(sources)
     assert digest(sources) == before
-    _owner.cache_clear()
+    owner_of.cache_clear()
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.1" if name == "numpy" else real(name))
     assert digest(sources) != before
-    _owner.cache_clear()
+    owner_of.cache_clear()
 
 
 def test_without_source_the_compiled_code_counts() -> None:
@@ -259,3 +260,14 @@ def test_a_module_of_a_package_that_is_imported_late_counts(digest) -> None:
     assert digest(sources) == before
     assert digest(sources | {"parcel/part": "from .other import OTHER\nPART = -OTHER\n"}) != before
     assert digest(sources | {"parcel/other": "OTHER = 2\n"}) != before
+
+
+@pytest.mark.parametrize(("folder", "installed"), [("site-packages", True), ("dist-packages", True), ("lib", False)])
+def test_installed_packages_are_known_by_where_they_lie(
+    tmp_path: Path, monkeypatch, folder: str, installed: bool
+) -> None:
+    name = f"lies_in_{folder.replace('-', '_')}"
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / f"{name}.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path / folder)
+    assert owner_of(name) == ((f"installed {name}", "unknown") if installed else None)
