@@ -35,6 +35,7 @@ def _parser() -> argparse.ArgumentParser:
     known = sorted(runtimes.TARGETS)
     runtime = commands.add_parser("runtime", help="build the interpreter for a kind of machine, once per recipe")
     runtime.add_argument("--target", choices=known, default=recipe.X86_64.short, help="the kind of machine")
+    runtime.add_argument("--archive", type=Path, help="with --from pbs: the file, already downloaded")
     app = commands.add_parser("app", help="make a BOINC application out of a Python program")
     app.add_argument("main", type=Path, help="the program: a file, or a folder with __main__.py")
     app.add_argument("beside", type=Path, nargs="*", help="modules, packages and data files that it needs")
@@ -45,10 +46,16 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("--network", action="store_true", help="let the program use the network")
     app.add_argument("--no-sandbox", action="store_true", help="let the program reach all that the client can")
     app.add_argument("--out", type=Path, default=Path(), help="where to put apps/NAME/VERSION/PLATFORM")
+    for each in (runtime, app):
+        each.add_argument(
+            "--from", dest="origin", choices=("sources", "pbs"), default="sources", help="pbs: python-build-standalone"
+        )
     return parser
 
 
 def _runtime(options: argparse.Namespace, tell: build.Tell) -> list[Path]:
+    if options.origin == "pbs" or options.archive:
+        return [file.path for file in runtimes.build_standalone(options.target, cache.default(), options.archive).files]
     return [file.path for file in runtimes.build_runtime(options.target, cache.default(), tell=tell).files]
 
 
@@ -62,7 +69,8 @@ def _app(options: argparse.Namespace) -> list[Path]:
         network=options.network,
     )
     targets = options.platform or [recipe.X86_64.short]
-    return application.make(made, options.version, targets, cache.default(), options.out)
+    ready_made = options.origin == "pbs"
+    return application.make(made, options.version, targets, cache.default(), options.out, ready_made=ready_made)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pyboinc
 from pyboinc.package import build, recipe
-from pyboinc.package.runtimes import APPLICATION, TARGETS, File, build_runtime
+from pyboinc.package.runtimes import APPLICATION, TARGETS, File, build_runtime, build_standalone
 
 API_VERSION = "7.5.0"
 """From 6.0 on clients speak through the file that this runtime maps."""
@@ -105,13 +105,14 @@ def compile_zip(folder: Path, python: Path, out: Path) -> Path:
     return out
 
 
-def files(application: Application, target: str, cache: Path, into: Path) -> list[File]:
+def files(application: Application, target: str, cache: Path, into: Path, *, ready_made: bool = False) -> list[File]:
     """The files of an app version, under names that hold their digests."""
     into.mkdir(parents=True, exist_ok=True)
     # Bytecode is the same for all machines, so one interpreter that runs here serves all.
     packed = make_zip(application, build.build(recipe.X86_64, cache), into / "packed")
     program = File(packed.rename(into / f"{application.name}_{_digest(packed)}.zip"), APPLICATION)
-    return [*(_named(file, into) for file in build_runtime(target, cache).files), program]
+    runtime = build_standalone(target, cache) if ready_made else build_runtime(target, cache)
+    return [*(_named(file, into) for file in runtime.files), program]
 
 
 def _named(file: File, into: Path) -> File:
@@ -131,8 +132,13 @@ def version_xml(found: Iterable[File]) -> str:
     return "\n".join([*lines, f"  <api_version>{API_VERSION}</api_version>", "</version>", ""])
 
 
-def make(application: Application, version: str, targets: Iterable[str], cache: Path, out: Path) -> list[Path]:
-    """The folders of the app versions, as the official server has them below its project."""
+def make(
+    application: Application, version: str, targets: Iterable[str], cache: Path, out: Path, *, ready_made: bool = False
+) -> list[Path]:
+    """The folders of the app versions, as the official server has them below its project.
+
+    `ready_made` interpreters are those of python-build-standalone.
+    """
     if sys.platform != "linux":
         raise ApplicationError("interpreters are built on Linux")
     made = []
@@ -140,7 +146,7 @@ def make(application: Application, version: str, targets: Iterable[str], cache: 
         folder = out / "apps" / application.name / version / TARGETS[target]
         if folder.exists():
             raise ApplicationError(f"{folder} exists; choose another version, since clients keep what they have")
-        found = files(application, target, cache, folder)
+        found = files(application, target, cache, folder, ready_made=ready_made)
         (folder / "version.xml").write_text(version_xml(found))
         made.append(folder)
     return made
