@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import re
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 from tests import errands
 from tests.served import Project, served
 from tests.whole.conftest import SPEED
+from tests.whole.test_kills import Victims
 from tests.whole.test_runs import Counting, queued
 
 import pymw
@@ -263,6 +265,35 @@ def test_an_official_server_is_served_as_well(alone: tuple[Project, str], monkey
         with pytest.raises(pymw.WorkerLost):
             next(second)
     wait_until(lambda: project.control.status()["queues"] == 0, timeout=LIMIT, what="files of retired jobs to go")
+
+
+def test_master_and_server_may_be_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Elsewhere(Victims):
+        def _script(self) -> subprocess.Popen[str]:
+            if self.project.backend.startswith("boinc:"):
+                self.project.backend = let_in(self.project, monkeypatch)
+            return super()._script()
+
+    compute, tasks = Counting(), 40
+    with contextlib.ExitStack() as stack:
+        victims = Elsewhere(tmp_path, tasks, stack)
+        volunteer = SimulatedVolunteer(victims.project.url, victims.project.account(), compute=compute, ncpus=1)
+        stack.enter_context(volunteer)
+        for number, whom in enumerate(["master", "server", "master", "server"]):
+
+            def done(number: int = number) -> bool:
+                with contextlib.suppress(OSError):  # the server may be away
+                    volunteer.step()
+                return len(compute.computed) >= 8 * number
+
+            wait_until(done, timeout=LIMIT, what=f"{8 * number} tasks to be done")
+            victims.kill(whom, random.Random(1))
+        volunteer.start()
+        out, error = victims.master.communicate(timeout=LIMIT)
+        assert victims.master.returncode == 0, error
+        assert [int(word) for word in out.split()] == [2 * n for n in range(tasks)]
+        assert sorted(set(compute.computed)) == list(range(tasks))
+        assert sum(batch["jobs"] for batch in victims.server.control.batches()) == tasks // 2  # none was made twice
 
 
 def test_a_stock_client_works_for_somebody_far_away(alone: tuple[Project, str], need: Callable[..., None]) -> None:
