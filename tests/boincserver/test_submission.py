@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import io
+import os
+import random
 import re
 import time
 import xml.etree.ElementTree as ET
@@ -16,9 +18,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from boincserver.control import AppFile, Control
-from boincserver.errors import SubmissionRefused
+from boincserver.errors import ServerNotRunning, SubmissionRefused
 from boincserver.protocol.templates import FileUse, format_input_template
-from boincserver.remote import Inline, RemoteJob, RemoteServer
+from boincserver.remote import Inline, RemoteJob, RemoteServer, server
+from boincserver.remote.transport import Answer, Transport
 from boincserver.states import BatchState, ErrorMask, Outcome, ValidateState
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
 from boincserver.testing.serving import ServerProcess
@@ -328,6 +331,72 @@ def test_a_file_never_changes(remote: RemoteServer) -> None:
         remote._send([("parameters.txt", b"second")], 0)
     with pytest.raises(SubmissionRefused, match="its MD5 is"):
         remote._send([("jf_" + 32 * "1", b"poison")], 0)
+
+
+def test_a_large_file_goes_on_where_it_broke_off(
+    remote: RemoteServer, url: str, running: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "PART", 100_000)
+    large = tmp_path / "large"
+    large.write_bytes(random.Random(1).randbytes(1_050_000))
+    asked: list[int] = []
+    request = Transport.request
+
+    def breaks(self: Transport, method: str, page: str, body: object = None, headers: object = None, **more: object) -> Answer:  # fmt: skip
+        if callable(body):
+            asked.append(sum(map(len, body())))
+            if len(asked) == 5:
+                raise ServerNotRunning("the cable was pulled")
+        return request(self, method, page, body, headers, **more)
+
+    monkeypatch.setattr(Transport, "request", breaks)
+    with pytest.raises(ServerNotRunning):
+        remote.put_files([large])
+    assert remote.absent_files([server.name_of(large)])
+    (name,) = remote.put_files([large])
+    assert len(asked) == 5 + 7  # four parts had arrived
+    assert remote.absent_files([name]) == []
+    assert max(asked) < 102_000
+    parts = list((running.directory / "download").glob(".incoming*"))
+    assert parts == []
+    found = list((running.directory / "download").glob(f"*/{name}"))
+    assert [path.read_bytes() for path in found] == [large.read_bytes()]
+
+
+def part(remote: RemoteServer, name: str, content: bytes, nbytes: int, offset: int = 0) -> int:
+    about = f"<phys_name>{name}</phys_name><nbytes>{nbytes}</nbytes><offset>{offset}</offset>"
+    form = server._Form(remote._request_text("upload_part", about), [("part", content)])
+    reply = remote._post("upload_part", "job_file.php", form.pieces, form.headers, again=True)
+    return int(reply.findtext("size"))
+
+
+def test_parts_that_do_not_belong_together(remote: RemoteServer, running: ServerProcess) -> None:
+    content = b"first second"
+    name = server.name_of(content)
+    assert part(remote, name, b"first ", 12) == 6
+    assert part(remote, name, b"first ", 12) == 6  # sent twice: it is not the next any more
+    assert part(remote, name, b"d", 12, 99) == 6
+    with pytest.raises(SubmissionRefused, match="longer than the file"):
+        part(remote, name, b"second and more", 12, 6)
+    assert part(remote, name, b"", 12, 6) < 12
+    with pytest.raises(SubmissionRefused, match="is no file with this content"):
+        part(remote, name, b"other!", 12, 6)
+    assert part(remote, name, content, 12) == 12
+    assert part(remote, name, b"anything", 12) == 12  # it is there
+    for bad in ("../x", "free.txt", "jf_" + 32 * "g"):
+        with pytest.raises(SubmissionRefused, match=r"bad filename|comes in parts is called"):
+            part(remote, bad, b"x", 1)
+    for size in (0, -1, 1 << 50):
+        with pytest.raises(SubmissionRefused, match=r"larger than|must be"):
+            part(remote, "jf_" + 32 * "2", b"x", size)
+    for number in range(20):
+        part(remote, f"jf_{number:032x}", b"x", 2)
+    with pytest.raises(SubmissionRefused, match="20 files of this account are not complete"):
+        part(remote, f"jf_{20:032x}", b"x", 2)
+    for path in (running.directory / "download").glob(".incoming*"):
+        os.utime(path, (0, 0))
+    assert part(remote, f"jf_{20:032x}", b"x", 2) == 1  # old ones are given up
+    assert len(list((running.directory / "download").glob(".incoming*"))) == 1
 
 
 def test_files_and_names_must_be_as_many(remote: RemoteServer) -> None:

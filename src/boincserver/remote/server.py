@@ -30,6 +30,8 @@ _FILES: Final = "job_file.php"
 _PIECE: Final = 1 << 18
 MOST_FILES: Final = 20
 """Files in one upload: what PHP takes unless it is told otherwise."""
+PART: Final = 8 << 20
+"""Bytes of a large file that go in one call."""
 MOST_BYTES: Final = 32 << 20
 """Bytes in one upload of several files."""
 _ASKED_AT_ONCE: Final = 1000
@@ -177,10 +179,33 @@ class RemoteServer:
         """Have these files on the server, named by their content; only absent ones are sent. Returns their names."""
         named = {name_of(source): source for source in dict.fromkeys(sources)}
         absent = self.absent_files(list(named), batch)
-        for part in _portions([(name, named[name]) for name in absent]):
-            self._upload(part, batch)
+        whole = [
+            name for name in absent if _size(named[name]) <= PART or not self._sent_in_parts(name, named[name], batch)
+        ]
+        for portion in _portions([(name, named[name]) for name in whole]):
+            self._upload(portion, batch)
         names = {source: name for name, source in named.items()}
         return [names[source] if source in names else name_of(source) for source in sources]
+
+    def _sent_in_parts(self, name: str, source: Source, batch: int) -> bool:
+        """A large file goes on where it broke off; false where the server takes files as a whole alone."""
+        try:
+            reply = self._call("query_part", element("phys_name", name), again=True, page=_FILES)
+        except SubmissionRefused as error:
+            if "no such action" in str(error):
+                return False
+            raise
+        total = _size(source)
+        here = int(told.number_of(reply, "size"))
+        while here < total:
+            about = element("phys_name", name) + element("nbytes", total) + element("offset", here)
+            kept = element("batch_id", batch) + element("delete_time", int(time.time() + _KEPT))
+            form = _Form(self._request_text("upload_part", about + kept), [(name, _piece(source, here))])
+            reply = self._post("upload_part", _FILES, form.pieces, form.headers, again=True)
+            before, here = here, int(told.number_of(reply, "size"))
+            if here == before:
+                raise ControlError(f"{self.url} takes no more of {name} than {here} of {total} bytes")
+        return True
 
     def _upload(self, files: Sequence[tuple[str, Source]], batch: int) -> None:
         try:
@@ -264,6 +289,14 @@ def name_of(source: Source) -> str:
         return f"jf_{hashlib.md5(source).hexdigest()}"
     with Path(source).expanduser().open("rb") as file:
         return f"jf_{hashlib.file_digest(file, 'md5').hexdigest()}"
+
+
+def _piece(source: Source, start: int) -> bytes:
+    if isinstance(source, bytes):
+        return source[start : start + PART]
+    with Path(source).expanduser().open("rb") as file:
+        file.seek(start)
+        return file.read(PART)
 
 
 def _size(source: Source) -> int:

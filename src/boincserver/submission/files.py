@@ -16,9 +16,9 @@ from boincserver.submission.caller import Caller
 from boincserver.submission.form import FileData, FileEnd, FileStart, Form
 from boincserver.writer import Transaction
 
-__all__ = ["FileCalls"]
+__all__ = ["BY_MD5", "FileCalls"]
 
-_BY_MD5: Final = re.compile(r"jf_([0-9a-f]{32})")
+BY_MD5: Final = re.compile(r"jf_([0-9a-f]{32})")
 _BY_SHA256: Final = re.compile(r"[0-9a-f]{40}([._-].*)?")
 _LONGEST_NAME: Final = 200
 _MOST_FILES: Final = 10_000
@@ -84,7 +84,7 @@ class FileCalls(Caller):
 
     def _finish(self, name: str, incoming: Incoming) -> Stored:
         path = self._service.downloads.path(name)
-        named = _BY_MD5.fullmatch(name)
+        named = BY_MD5.fullmatch(name)
         if named is not None and named[1] != incoming.md5:
             raise SubmissionRefused(f"{name} is no file with this content: its MD5 is {incoming.md5}")
         if path.exists() and digest_file(path, "md5") != incoming.md5:

@@ -17,9 +17,9 @@ from boincserver.errors import BoincServerError, SubmissionRefused
 from boincserver.protocol.submission import error_reply, parse_request, reply
 from boincserver.service import Service
 from boincserver.submission.calls import SubmissionCalls
-from boincserver.submission.files import FileCalls
 from boincserver.submission.form import Form, FormField, read_form
 from boincserver.submission.outputs import Outputs
+from boincserver.submission.parts import PartCalls
 from boincserver.throttle import Throttle
 
 __all__ = ["submission_routes"]
@@ -55,7 +55,7 @@ class _Web:
         self._address = address
         self._chunks = chunks
         self._calls = SubmissionCalls(service)
-        self._files = FileCalls(service)
+        self._files = PartCalls(service)
         self._outputs = Outputs(service)
         self._throttle = Throttle()
         self._slots = asyncio.Semaphore(_AT_ONCE)
@@ -117,6 +117,10 @@ class _Web:
             return reply(call.tag, await self._files.query_files(call))
         if call.tag == "upload_files":
             return reply(call.tag, await self._files.upload_files(call, form))
+        if call.tag == "query_part":
+            return reply(call.tag, await self._files.query_part(call))
+        if call.tag == "upload_part":
+            return reply(call.tag, await self._files.upload_part(call, form))
         raise SubmissionRefused("no such action")
 
     # --- outputs ----------------------------------------------------------------------------------------------------
