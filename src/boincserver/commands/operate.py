@@ -27,6 +27,7 @@ def add(commands: Any) -> None:
 
     command(commands, "serve", _serve, "serve a project until Ctrl-C")
     command(commands, "status", _status, "jobs, copies and hosts")
+    command(commands, "nginx", _nginx, "print what nginx in front of the project needs to be told")
     command(commands, "doctor", _doctor, "look for what cannot be in a healthy project")
 
     user = group(commands, "user", "volunteers' accounts")
@@ -167,6 +168,14 @@ def _doctor(options: argparse.Namespace) -> int:
         database.close()
     show(options, {"findings": findings}, "\n".join(findings) or "All is well.")
     return 1 if findings else 0
+
+
+def _nginx(options: argparse.Namespace) -> int:
+    from boincserver.front import nginx_configuration
+    from boincserver.project import Project
+
+    text = nginx_configuration(Project.open(options.directory))
+    return show(options, {"configuration": text}, text.rstrip())
 
 
 def _user_add(options: argparse.Namespace) -> int:
