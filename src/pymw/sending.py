@@ -18,6 +18,7 @@ __all__ = ["Sending"]
 FIRST_WINDOW = 16  # unfinished tasks of an unsized map per worker, at first
 QUICK = 0.25  # seconds: a window that is half done sooner than this is doubled
 LARGEST_WINDOW = 1 << 17
+KEYED_AT_ONCE = 5000
 
 
 class Sending:
@@ -45,14 +46,22 @@ class Sending:
         """Send a sized input whole, or the first window of another."""
         columns = None if self._fixed else columns_of(self._iterables)
         if columns is not None or not self._iterables:
-            if tasks := len(columns[0]) if columns else 0:
-                self._send(columns or (), tasks, complete=True)
+            if columns and len(columns[0]):
+                self._send_whole(columns, len(columns[0]))
             else:
                 self._gathering.count(0, complete=True)
             return
         self._iterators = [iter(iterable) for iterable in self._iterables]
         self._window = self._window or FIRST_WINDOW * (self._dispatch.backend.status().workers or 1)
         self.more()
+
+    def _send_whole(self, columns: tuple[Sequence[Any], ...], tasks: int) -> None:
+        # In a named run each task gets its key first: workers here begin while the others get theirs.
+        here = self._dispatch.run is not None and not self._dispatch.backend.capabilities.outlives_master
+        step = KEYED_AT_ONCE if here else tasks
+        for first in range(0, tasks, step):
+            part = tuple(column[first : first + step] for column in columns)
+            self._send(part, len(part[0]), complete=first + step >= tasks)
 
     def more(self) -> int | None:
         """Send what the window has room for; return at how many unfinished tasks to come again, None for never.

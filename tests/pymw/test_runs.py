@@ -91,6 +91,23 @@ def test_a_thousand_equal_calls_are_a_thousand_computations(tmp_path: Path) -> N
         assert list(master.map(draw, [7] * 3, timeout=LIMIT)) != first[:3]  # equal calls 1000, 1001, 1002
 
 
+def test_workers_of_a_named_run_begin_while_the_rest_gets_its_keys(tmp_path: Path) -> None:
+    begun = threading.Event()
+
+    def begin(x: int) -> int:
+        begun.set()
+        return x
+
+    def key(x: int) -> int:
+        assert x != 20_000 or begun.wait(LIMIT), "nothing began before the last task had its key"
+        return x
+
+    for _ in range(2):
+        with Master("memory", run="slices") as master:
+            results = master.options(key=key).map(begin, range(20_001), timeout=LIMIT)
+            assert list(results) == list(range(20_001))
+
+
 def test_reuse_shares_equal_calls(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with Master("memory", run="shared") as master:
