@@ -157,17 +157,29 @@ def spent_here() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
+def loop(count: int) -> float:
+    """Processor seconds of so many of the calls, bare."""
+    began = time.process_time()
+    for _ in range(count):
+        errands.work(LOOPS)
+    return time.process_time() - began
+
+
+def bare_loops() -> float:
+    """Processor seconds of all the calls alone, from a tenth of them on as many cores at a time."""
+    with context.Pool(VOLUNTEERS) as pool:
+        return 10 * sum(pool.map(loop, [SMALL_TASKS // 10 // VOLUNTEERS] * VOLUNTEERS, chunksize=1))
+
+
 def small_tasks() -> None:
     """Print what so many small tasks take beyond their own time."""
-    began = spent_here()
-    for _ in range(SMALL_TASKS // 10):
-        errands.work(LOOPS)
-    bare = 10 * (spent_here() - began)
+    bare = bare_loops()
     began = spent_here()
     with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "project") as project:
         with volunteers(project, ncpus=1, play=False), Master(project.backend) as master:
             done = sum(1 for _ in master.map(errands.work, [LOOPS] * SMALL_TASKS))
     whole = spent_here() - began
+    bare = (bare + bare_loops()) / 2  # before and after: the machine may have become another one meanwhile
     print(
         f"{done} tasks of {1000 * bare / SMALL_TASKS:.2f} ms: {whole:.1f} s of processor time with everything, "
         f"{whole / bare:.2f} x the calls alone"
