@@ -1,4 +1,4 @@
-"""A TaskFuture among the arguments: the task waits for it, and is given its result."""
+"""A TaskFuture among the arguments, or in a list or tuple there: the task waits for it, and is given its result."""
 
 from __future__ import annotations
 
@@ -12,13 +12,32 @@ from pymw.errors import DependencyFailed
 from pymw.outcome import Ending, Outcome
 from pymw.task import TaskFuture
 
-__all__ = ["dependencies", "when_ready"]
+__all__ = ["dependencies", "replaced", "when_ready"]
+
+LOOKED_AT = 10_000  # members of a list: longer ones hold data, and are not searched at each call
 
 
 def dependencies(batch: Batch) -> list[TaskFuture]:
     """The futures among the arguments of a single task."""
     given = [column[0] for column in batch.columns] + list(batch.kwargs.values())
-    return [value for value in given if isinstance(value, TaskFuture)]
+    return [future for value in given for future in _futures(value)]
+
+
+def replaced(value: Any, change: Callable[[TaskFuture], Any]) -> Any:
+    """The argument with each future in it changed; itself where it holds none."""
+    if isinstance(value, TaskFuture):
+        return change(value)
+    if not _futures(value):
+        return value
+    return type(value)(change(part) if isinstance(part, TaskFuture) else part for part in value)
+
+
+def _futures(value: Any) -> list[TaskFuture]:
+    if isinstance(value, TaskFuture):
+        return [value]
+    if type(value) in (list, tuple) and len(value) <= LOOKED_AT:
+        return [part for part in value if isinstance(part, TaskFuture)]
+    return []
 
 
 def when_ready(batch: Batch, waits_for: Sequence[TaskFuture], send: Callable[[Batch], None]) -> None:
@@ -54,10 +73,6 @@ def _end(batch: Batch, error: BaseException) -> None:
 
 
 def _filled(batch: Batch) -> Batch:
-    columns = tuple((_result(column[0]),) for column in batch.columns)
-    kwargs = {name: _result(value) for name, value in batch.kwargs.items()}
+    columns = tuple((replaced(column[0], TaskFuture.result),) for column in batch.columns)
+    kwargs = {name: replaced(value, TaskFuture.result) for name, value in batch.kwargs.items()}
     return dataclasses.replace(batch, columns=columns, kwargs=kwargs)
-
-
-def _result(value: Any) -> Any:
-    return value.result() if isinstance(value, TaskFuture) else value

@@ -12,13 +12,14 @@ from typing import Any
 
 from pymw import codec
 from pymw.backends.protocol import Batch, Call, Ended, Event, Placement, Returned
+from pymw.dependencies import replaced
 from pymw.errors import UnshippableError
 from pymw.files import Left, digests
 from pymw.identity import identify
 from pymw.journal import Journal, Recorded
 from pymw.outcome import Ending, Outcome, resolve_imported
 from pymw.sharing import Shared
-from pymw.task import TaskFuture, TaskOptions
+from pymw.task import TaskOptions
 
 __all__ = ["BACKEND", "Run", "error_of"]
 
@@ -181,9 +182,9 @@ def _by_key(values: Iterable[Any]) -> tuple[Any, ...]:
 
 
 def _key_of(value: Any) -> Any:
-    if isinstance(value, TaskFuture):
-        return ("task", value.key)
-    return ("shared", value.digest) if isinstance(value, Shared) else value
+    if isinstance(value, Shared):
+        return ("shared", value.digest)
+    return replaced(value, lambda future: ("task", future.key))
 
 
 def _name(call: Call) -> str:

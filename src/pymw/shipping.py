@@ -271,7 +271,7 @@ _KINDS = {
     "BufferedReader": "open files",
     "BufferedWriter": "open files",
     "Thread": "threads",
-    "TaskFuture": "futures (as a dependency, one is an argument of its own)",
+    "TaskFuture": "futures (as dependencies, they are arguments, or in a list or tuple that is one)",
     "Master": "a Master",
     "BoundMaster": "a Master",
 }

@@ -107,6 +107,24 @@ def test_a_future_among_the_arguments_is_waited_for(master: Master) -> None:
     assert three.result(LIMIT) == {"a": 1, "b": 2}
 
 
+def test_futures_in_a_list_or_tuple_are_waited_for(master: Master, tmp_path: Path, monkeypatch) -> None:
+    powers = [master.submit(pow, 2, n) for n in range(5)]
+    assert master.submit(sum, [*powers, 100]).result(LIMIT) == 131
+    assert master.submit(max, *powers, key=abs).result(LIMIT) == 16
+    assert master.submit(type, tuple(powers)).result(LIMIT) is tuple
+    with pytest.raises(DependencyFailed, match="sum needs the result of int, which failed"):
+        master.submit(sum, [1, master.submit(int, "x")]).result(LIMIT)
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path))
+    for _ in range(2):
+        with Master("memory", run="lists") as named:
+            first = [named.submit(pow, 2, n) for n in range(5)]
+            total = named.submit(sum, [*first])
+            assert total.result(LIMIT) == 31
+            assert total.key != named.submit(sum, first[:4]).key
+    with pymw.open_run("lists") as view:
+        assert len(view) == 7
+
+
 def test_a_long_chain_of_dependencies(master: Master) -> None:
     future = master.submit(int, 0)
     for _ in range(50):
