@@ -218,6 +218,7 @@ class Control:
                 "main_program": file.main_program,
                 "executable": file.executable or file.main_program,
                 "copy": file.copy,
+                "signature": file.signature,
             }
             for file, there in zip(files, sent, strict=True)
         ]

@@ -90,7 +90,8 @@ class Project:
         except FileNotFoundError:
             raise SigningKeyMissing(
                 f"{path} is not on this machine, so application files cannot be signed here; "
-                f"sign them where the key is and add them with their signatures"
+                f"bring them to the machine that has the key, say there: boincserver app sign KEY FILE..., and bring "
+                f"each FILE.signature back beside its file"
             ) from None
 
     def key_signature(self, trusted: str) -> str | None:

@@ -47,13 +47,17 @@ class SentFile:
 
 @dataclass(frozen=True, slots=True)
 class AppFile:
-    """A file of an application version. `open_name` is how the program opens it; `copy`: a real copy, not a link."""
+    """A file of an application version. `open_name` is how the program opens it; `copy`: a real copy, not a link.
+
+    `signature` is by the project's key, where that is kept on another machine: see `boincserver app sign`.
+    """
 
     path: str | os.PathLike[str] | SentFile
     open_name: str
     main_program: bool = False
     executable: bool = False
     copy: bool = False
+    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,11 +93,16 @@ def sign_md5(md5: str, key: PrivateKey) -> str:
 
 def verify(data: bytes, signature: str, key: PublicKey) -> bool:
     """True if `signature` is that of `data`."""
+    return verify_md5(hashlib.md5(data).hexdigest(), signature, key)
+
+
+def verify_md5(md5: str, signature: str, key: PublicKey) -> bool:
+    """The same of data whose MD5 in hexadecimal is known."""
     try:
         number = _number(_block_bytes(signature.split(), _BYTES))
     except ValueError:
         return False
-    return pow(number, key.e, key.n).to_bytes(_BYTES, "big") == _padded(hashlib.md5(data).hexdigest())
+    return pow(number, key.e, key.n).to_bytes(_BYTES, "big") == _padded(md5)
 
 
 def _padded(md5: str) -> bytes:

@@ -135,6 +135,8 @@ class StoredAppFile:
     copy: bool
     gzipped: str = ""
     """The name of its compressed form, if clients are to fetch that."""
+    signature: str = ""
+    """By the project's key, where that is not here."""
 
 
 @dataclass
@@ -219,11 +221,14 @@ class Submitter:
         return count
 
     def _signed(self, db: Session, files: Sequence[StoredAppFile]) -> list[FileInfo]:
-        key = self.project.private_key()
         infos = []
         for file in files:
             stored = self.stored(db, file.name)
-            signature = signing.sign_md5(stored.md5, key)
+            signature = file.signature or signing.sign_md5(stored.md5, self.project.private_key())
+            if not signing.verify_md5(stored.md5, signature, self.project.public_key):
+                raise BoincServerError(
+                    f"the signature of {file.open_name} is not one of this file by the project's key; sign it again"
+                )
             gzipped = self.url_of(self.stored(db, file.gzipped).name) if file.gzipped else ""
             url = self.url_of(stored.name)
             infos.append(

@@ -8,15 +8,21 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["command", "group", "show", "show_error", "table"]
+__all__ = ["command", "group", "program", "show", "show_error", "table"]
 
 Command = Callable[[argparse.Namespace], int]
 
 
 def command(commands: Any, name: str, function: Command, what: str) -> argparse.ArgumentParser:
     """Declare a command on a project's directory."""
-    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
+    parser = program(commands, name, function, what)
     parser.add_argument("directory", metavar="DIR", help="the project's directory")
+    return parser
+
+
+def program(commands: Any, name: str, function: Command, what: str) -> argparse.ArgumentParser:
+    """Declare a command that needs no project."""
+    parser: argparse.ArgumentParser = commands.add_parser(name, help=what, description=what)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(
         "--log-level",

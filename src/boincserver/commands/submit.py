@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from boincserver.commands.show import command, group, show, table
+from boincserver.commands.show import command, group, program, show, table
 from boincserver.errors import BoincServerError
 
 __all__ = ["add"]
+
+SIGNATURE = ".signature"  # behind the name of a file: what `app sign` writes and `app add` reads
 
 
 def add(commands: Any) -> None:
@@ -32,6 +34,11 @@ def add(commands: Any) -> None:
     new.add_argument("--beta", action="store_true", help="for those volunteers alone who allow it")
     new.add_argument("--validator", default="bitwise", help="how results are compared (default: %(default)s)")
     new.add_argument("--assimilator", default="outbox", help="who takes the outcomes (default: %(default)s)")
+    signer = program(
+        app, "sign", _app_sign, "sign files with a key that no server has; write FILE.signature beside each"
+    )
+    signer.add_argument("key", metavar="KEY", help="the project's code_sign_private")
+    signer.add_argument("files", metavar="FILE", nargs="+", help="what `app add` is to be given")
     command(app, "list", _app_list, "applications and their newest versions")
     deprecate = command(app, "deprecate", _app_deprecate, "send no more of an application's versions up to this one")
     deprecate.add_argument("name", metavar="NAME", help="the application's name")
@@ -78,13 +85,35 @@ def _named(text: str) -> tuple[str, str]:
     return (path, name) if equals else (text, Path(text).name)
 
 
+def _app_sign(options: argparse.Namespace) -> int:
+    from boincserver.signing import PrivateKey, sign
+
+    try:
+        key = PrivateKey.parse(Path(options.key).expanduser().read_text("ascii"))
+    except ValueError as error:
+        raise BoincServerError(f"{options.key} is no signing key: {error}") from error
+    written = []
+    for name in options.files:
+        path = Path(name).expanduser()
+        target = path.with_name(f"{path.name}{SIGNATURE}")
+        target.write_text(sign(path.read_bytes(), key), "ascii")
+        written.append(str(target))
+    return show(options, {"signatures": written}, "\n".join(written))
+
+
+def _signature(file: str) -> str:
+    path = Path(file).expanduser()
+    beside = path.with_name(f"{path.name}{SIGNATURE}")
+    return beside.read_text("ascii") if beside.exists() else ""
+
+
 def _app_add(options: argparse.Namespace) -> int:
     from boincserver.control import AppFile, connect
 
     control = connect(options.directory)
     control.ensure_app(options.name, validator=options.validator, assimilator=options.assimilator)
     files = [
-        AppFile(control.send(path, compressed=options.gzip), name, main_program=n == 0)
+        AppFile(control.send(path, compressed=options.gzip), name, main_program=n == 0, signature=_signature(path))
         for n, (path, name) in enumerate(map(_named, options.files))
     ]
     version = control.ensure_app_version(
