@@ -23,26 +23,6 @@ if TYPE_CHECKING:
 
     Handler = TypeVar("Handler", bound=Callable[[str], object])
 
-__all__ = [
-    "checkpoint",
-    "cpu_time",
-    "critical_section",
-    "fraction_done",
-    "init_data",
-    "is_standalone",
-    "network_allowed",
-    "on_trickle_down",
-    "poll",
-    "quit_requested",
-    "resolve",
-    "temporary_exit",
-    "time_limit",
-    "trickle_up",
-    "upload",
-    "uploaded",
-    "want_network",
-]
-
 SMALLEST_STEP = 0.0005
 """A smaller change of the fraction is not worth a message."""
 

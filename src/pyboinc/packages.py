@@ -33,7 +33,8 @@ class PackageError(Exception):
 
 
 def unpack(archive: str, cache: str = "") -> str:
-    """The folder with the content of an archive, below `cache` or beside it."""
+    """Where an archive's content is: beside it, and swept once the client deletes it; or below `cache`, to stay."""
+    swept = not cache
     cache = cache or os.path.join(os.path.dirname(os.path.abspath(archive)), CACHE)
     digest = os.path.splitext(os.path.basename(archive))[0]
     place = os.path.join(cache, digest)
@@ -44,7 +45,8 @@ def unpack(archive: str, cache: str = "") -> str:
         with _Lock(os.path.join(cache, f".{digest}.lock")):
             if not os.path.isdir(place):
                 _make(archive, digest, cache, place)
-                _sweep(cache)
+                if swept:
+                    _sweep(cache)
     except OSError as error:
         raise PackageError(f"{archive} cannot be unpacked: {error}") from error
     return place

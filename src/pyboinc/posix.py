@@ -10,6 +10,7 @@ import sys
 import time
 
 from pyboinc import proc
+from pyboinc.pipes import Pipes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _PIPE_BYTES = 1 << 20
 _KILL_PATIENCE = 5.0
 
 
-class Child:
+class Child(Pipes):
     """A process, its descendants, and the three pipes to it: its messages, its stderr, our orders.
 
     On Linux whoever escapes from the process group is still found: orphans below us become our own children.
@@ -56,7 +57,7 @@ class Child:
             os.close(descriptor)
         for descriptor in (messages, errors, orders):
             os.set_blocking(descriptor, False)
-        self._messages, self._errors, self._orders = messages, errors, orders
+        super().__init__(messages, errors, orders, _drain)
         try:
             os.setpgid(self.pid, self.pid)  # whoever comes first, child or we: the group is there from now on
         except OSError:
@@ -75,21 +76,6 @@ class Child:
             while self._reap() is None and time.monotonic() < give_up:
                 time.sleep(min(0.02, seconds))
         return self.returncode
-
-    def read_messages(self, limit: int) -> bytes:
-        """What the child's pipe of messages holds, at most so many bytes."""
-        return _drain(self._messages, limit)
-
-    def read_errors(self, limit: int) -> bytes:
-        """What the child's stderr holds, at most so many bytes."""
-        return _drain(self._errors, limit)
-
-    def order(self, line: bytes) -> None:
-        """Send a line; a child that reads none of its orders misses them."""
-        try:
-            os.write(self._orders, line)
-        except OSError:
-            pass
 
     def suspend(self) -> None:
         """Let everything stand still, also inside a long C call."""
@@ -123,11 +109,11 @@ class Child:
         return sum(map(proc.memory, [self.pid, *self._others()])) if _LINUX else 0
 
     def close(self) -> None:
-        """Close the pipes."""
-        for descriptor in (self._messages, self._errors, self._orders, self._pidfd):
-            if descriptor is not None:
-                os.close(descriptor)
-        self._pidfd = None
+        """Close the pipes, and what the child's end is awaited by."""
+        super().close()
+        if self._pidfd is not None:
+            os.close(self._pidfd)
+            self._pidfd = None
 
     def _reap(self) -> int | None:
         if self.returncode is None:

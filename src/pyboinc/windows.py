@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
 from pyboinc.channels import SEGMENT_SIZE
+from pyboinc.pipes import Pipes
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
 _ntdll = ctypes.WinDLL("ntdll")
@@ -102,7 +103,7 @@ class _ProcessIds(ctypes.Structure):
     )
 
 
-class Child:
+class Child(Pipes):
     """A process and its descendants in a job object, which ends them all when we end."""
 
     def __init__(
@@ -117,9 +118,10 @@ class Child:
             raise ValueError("Windows has no moment between a process and its program: nothing to prepare in it")
         self.returncode: int | None = None
         self._job = _make_job()
-        self._messages, child_messages = os.pipe()
-        child_orders, self._orders = os.pipe()
-        self._errors, child_errors = os.pipe()
+        messages, child_messages = os.pipe()
+        child_orders, orders = os.pipe()
+        errors, child_errors = os.pipe()
+        super().__init__(messages, errors, orders, read_available)
         nothing = os.open(os.devnull, os.O_RDWR)
         handles = [_inheritable(fd) for fd in (child_messages, child_orders, child_errors, nothing)]
         env = {**env, "PYBOINC_PIPES": f"{handles[0]},{handles[1]}"}
@@ -157,21 +159,6 @@ class Child:
             self.returncode = _winapi.GetExitCodeProcess(self._process)
         return self.returncode
 
-    def read_messages(self, limit: int) -> bytes:
-        """What the child's pipe of messages holds, at most so many bytes."""
-        return read_available(self._messages, limit)
-
-    def read_errors(self, limit: int) -> bytes:
-        """What the child's stderr holds, at most so many bytes."""
-        return read_available(self._errors, limit)
-
-    def order(self, line: bytes) -> None:
-        """Send a line; the few orders of a task's life fit into the pipe, read or not."""
-        try:
-            os.write(self._orders, line)
-        except OSError:
-            pass
-
     def suspend(self) -> None:
         """Let everything stand still, also inside a long C call."""
         self._each(_ntdll.NtSuspendProcess)
@@ -201,8 +188,7 @@ class Child:
 
     def close(self) -> None:
         """Close the pipes and handles."""
-        for descriptor in (self._messages, self._errors, self._orders):
-            os.close(descriptor)
+        super().close()
         _winapi.CloseHandle(self._process)
         _kernel32.CloseHandle(self._job)
 

@@ -127,6 +127,12 @@ def test_what_the_client_has_deleted_goes_with_the_next_one(tmp_path: Path) -> N
     assert not gone.exists()
 
 
+def test_a_cache_elsewhere_keeps_all(tmp_path: Path) -> None:
+    archives = [sent(tmp_path / "sent", tar({"a": content})) for content in (b"one", b"two")]
+    places = [Path(unpack(archive, str(tmp_path / "kept"))) for archive in archives]
+    assert [(place / "a").read_bytes() for place in places] == [b"one", b"two"]
+
+
 # Wheels.
 
 

@@ -9,11 +9,13 @@ import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 import pyboinc
-from pyboinc.package import build, cache, recipe, sources
+from pyboinc import packages
+from pyboinc.package import build, cache, recipe, sources, wheels
 from pyboinc.testing import FakeClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="built on Linux")
@@ -267,6 +269,52 @@ def test_a_numpy_wheel_loads(runtime: Path, tmp_path: Path) -> None:
     command = [runtime, "-c", DLOPEN, tmp_path / "wheel"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={})
     assert done.stdout == f"{number}\n", done.stderr
+
+
+IMPORTED = """
+import sys
+sys.path.insert(0, "/app")
+from pyboinc import packages
+packages.use(sys.argv[1:])
+import numpy
+matrix = numpy.arange(9.0).reshape(3, 3) + numpy.eye(3)
+assert numpy.allclose(numpy.linalg.inv(matrix) @ matrix, numpy.eye(3))
+loaded = [module for module in sys.modules.values() if "numpy" in module.__name__ and getattr(module, "__cached__", None)]
+assert loaded and not [module for module in loaded if not module.__cached__.endswith(".pyc")]
+print(numpy.__version__, numpy.__file__)
+"""
+
+
+def test_a_package_is_imported_on_a_bare_host(
+    runtime: Path,
+    bare: Callable[..., subprocess.CompletedProcess[str]],
+    tmp_path: Path,
+    lacking: Callable[[str], NoReturn],
+) -> None:
+    """As jobs get it: the wheel made ready, and the libraries that this host lacks, each an archive that is unpacked."""
+    name, number, _ = NUMPY
+    minor = recipe.PYTHON_VERSION.rpartition(".")[0]
+    target = recipe.X86_64.short
+    try:
+        made = wheels.resolve([f"{name}=={number}"], target, minor, runtime, tmp_path / "made")
+        libraries = wheels.compat(target, cache.default(), tmp_path / "made")
+    except (wheels.PackagingError, sources.SourceError) as error:
+        lacking(f"no wheel of {name} {number}: {error}")
+    assert libraries is not None
+    [package] = made
+    assert (package.name, package.version, package.native) == (name, number, True)
+    app = tmp_path / "root" / "app"
+    folders = [Path(packages.unpack(str(path), str(app))) for path in (package.path, libraries)]
+    assert not list(folders[0].rglob("tests"))
+    (app / "pyboinc").mkdir()
+    for module in ("__init__.py", "packages.py"):
+        shutil.copy(SOURCE / module, app / "pyboinc")
+    (app / "imported.py").write_text(IMPORTED)
+    places = [f"/app/{folder.name}" for folder in folders]
+    without = bare("/app/imported.py", places[0])
+    assert "cannot open shared object file" in without.stderr, "this root is not bare"
+    done = bare("/app/imported.py", *places)
+    assert done.stdout == f"{number} {places[0]}/numpy/__init__.py\n", done.stderr
 
 
 MAIN = """
