@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import datetime
 import os
 import random
 import re
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from tests import errands
 from tests.served import Project, served
 from tests.whole.conftest import SPEED
@@ -294,6 +304,78 @@ def test_master_and_server_may_be_killed(tmp_path: Path, monkeypatch: pytest.Mon
         assert [int(word) for word in out.split()] == [2 * n for n in range(tasks)]
         assert sorted(set(compute.computed)) == list(range(tasks))
         assert sum(batch["jobs"] for batch in victims.server.control.batches()) == tasks // 2  # none was made twice
+
+
+def certificate(folder: Path) -> Path:
+    """For `localhost`, by nobody else; with its key, in one file."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+        .serial_number(1).not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )  # fmt: skip
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    path = folder / "localhost.pem"
+    path.write_bytes(made.public_bytes(Encoding.PEM) + plain)
+    return path
+
+
+@contextlib.contextmanager
+def encrypted(port: int, certificate: Path) -> Iterator[int]:
+    """A port for TLS in front of one without, as a web server would be."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    loop = asyncio.new_event_loop()
+    ready: Future[tuple[int, asyncio.Event]] = Future()
+
+    async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def join(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, away = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(copy(reader, away), copy(there, writer))
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        server = await asyncio.start_server(join, "127.0.0.1", 0, ssl=context)
+        async with server:
+            ready.set_result((server.sockets[0].getsockname()[1], over))
+            await over.wait()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(others, timeout=30) if others else None
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),))
+    thread.start()
+    found, over = ready.result(30)
+    try:
+        yield found
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
+        loop.close()
+
+
+def test_the_way_is_encrypted_and_the_server_known(
+    alone: tuple[Project, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = alone
+    made = certificate(tmp_path)
+    with encrypted(int(project.url.split(":")[2].strip("/")), made) as port:
+        with pytest.raises(pymw.BackendError, match=r"certificate .* is not to be trusted.*SSL_CERT_FILE"):
+            Master(f"boinc+https://localhost:{port}")
+        monkeypatch.setenv("SSL_CERT_FILE", str(made))
+        with (
+            SimulatedVolunteer(project.url, project.account()).start(),
+            Master(f"boinc+https://localhost:{port}") as master,
+        ):
+            assert master.submit(errands.double, 4).result(LIMIT) == 8
 
 
 def test_a_stock_client_works_for_somebody_far_away(alone: tuple[Project, str], need: Callable[..., None]) -> None:
