@@ -10,6 +10,8 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Final
 
 from boincserver.errors import SubmissionRefused
@@ -24,6 +26,9 @@ __all__ = ["Gathering", "pause_after"]
 log = logging.getLogger(__name__)
 
 _MOST_BYTES: Final = 32 << 20
+_CONNECTIONS: Final = 4
+_AT_ONCE: Final = 16
+"""Outcomes that are fetched before they are handed on."""
 _SHORTEST_POLL: Final = 1.0
 _SHARE_OF_POLLS: Final = 0.1
 """How much of the time may go into asking."""
@@ -42,6 +47,7 @@ class Gathering:
         self._server = server
         self._outputs = tuple(outputs)
         self._lock = lock
+        self._threads = ThreadPoolExecutor(_CONNECTIONS, "boincserver.remote")
 
     def poll(self, family: Family) -> None:
         """Note which jobs ended."""
@@ -94,30 +100,37 @@ class Gathering:
 
     def fetch(self, family: Family, limit: int) -> bool:
         """Fetch what ended, up to a limit; true if anything came."""
-        size = count = 0
-        for key in list(itertools.islice(family.to_fetch, limit)):
-            official = family.batches[key[0]]
-            outcome = self._outcome(family, official, family.to_fetch[key])
+        keys = list(itertools.islice(family.to_fetch, limit))
+        size = 0
+        for start in range(0, len(keys), _AT_ONCE):
+            some = [(key, family.batches[key[0]], family.to_fetch[key]) for key in keys[start : start + _AT_ONCE]]
+            fetched = list(self._threads.map(lambda each: self._outcome(each[1], each[2]), some))
             with self._lock:
-                del family.to_fetch[key]
-                official.seen[outcome.name] = outcome.seq
-                family.waiting.append(outcome)
-            count += 1
-            size += sum(map(len, outcome.outputs.values()))
+                for (key, official, _), unnumbered in zip(some, fetched, strict=True):
+                    outcome = replace(unnumbered, seq=family.number())
+                    del family.to_fetch[key]
+                    official.seen[outcome.name] = outcome.seq
+                    family.waiting.append(outcome)
+                    size += sum(map(len, outcome.outputs.values()))
             if size > _MOST_BYTES:
                 break
-        return bool(count)
+        return bool(keys)
 
-    def _outcome(self, family: Family, official: Official, job: JobStatus) -> JobOutcome:
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def _outcome(self, official: Official, job: JobStatus) -> JobOutcome:
+        """How a job ended, not numbered yet."""
         if not job.canonical:
             errors = job.errors or ErrorMask.NO_CANONICAL_RESULT
-            return JobOutcome(family.number(), job.name, errors, {}, self._attempts(job))
+            return JobOutcome(0, job.name, errors, {}, self._attempts(job))
         name, host = job.canonical_name, job.canonical_host
         if not name:
             name = next(copy.name for copy in self._server.query_job(job.id) if copy.id == job.canonical)
         outputs = self._fetched(name, official.outputs.get(job.name, self._outputs))
         attempt = Attempt(name, host, 0, Outcome.SUCCESS, ValidateState.VALID, 0, "", 0.0, 0.0, 0, 0)
-        return JobOutcome(family.number(), job.name, ErrorMask.NONE, outputs, (attempt,))
+        return JobOutcome(0, job.name, ErrorMask.NONE, outputs, (attempt,))
 
     def _fetched(self, instance: str, names: Sequence[str]) -> dict[str, bytes]:
         """Those outputs of a copy that the server has."""

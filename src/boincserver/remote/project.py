@@ -264,6 +264,7 @@ class RemoteProject:
 
     def close(self) -> None:
         """Close what is open."""
+        self._gathering.close()
         self.server.close()
 
 

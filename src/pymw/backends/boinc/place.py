@@ -56,7 +56,7 @@ def remote_place(url: str) -> Place:
     except BaseException:
         server.close()
         raise
-    return Place(f"boinc+{server.url}", project, worker, None, by_user, compares=project.is_ours, close=server.close)
+    return Place(f"boinc+{server.url}", project, worker, None, by_user, compares=project.is_ours, close=project.close)
 
 
 def name_on_server(run: RunHandle | None, project: str) -> str:
