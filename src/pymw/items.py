@@ -203,7 +203,8 @@ def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
     try:
         return dataclasses.replace(outcome, files=left_behind(names, MAX_OUTPUT_FILES))
     except OSError as error:
-        return Outcome(Ending.UNSENDABLE, detail=str(error))
+        said = ExceptionData.of(error, envelope.encodable, skip=1)
+        return dataclasses.replace(outcome, ending=Ending.RAISED, value=None, exception=said)
 
 
 def _fault_of_host(error: ExceptionData | None, requires: Sequence[str]) -> str | None:

@@ -191,7 +191,7 @@ def test_data_files_go_along_and_come_back(boinc: Master, tmp_path: Path) -> Non
         (6, ["counted.txt", "words"]),
     ]
     assert futures[0].files == {"counted.txt": b"three two one"}
-    with pytest.raises(pymw.UnshippableError, match=r"the function left no file other.txt"):
+    with pytest.raises(FileNotFoundError, match=r"the function left no file other.txt"):
         boinc.options(files={"words/text.txt": text}, outputs=["other.txt"]).submit(errands.count_words, 1).result(
             LIMIT
         )
