@@ -17,7 +17,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from boincserver import accounts, errors, invitations, lifecycle
+from boincserver import errors, lifecycle
+from boincserver.account_calls import AccountCalls
 from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
@@ -25,7 +26,6 @@ from boincserver.framing import Blobs, blob, pack, unpack
 from boincserver.job_check import check_job
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
-from boincserver.protocol.account import password_hash
 from boincserver.protocol.request import plain_stderr
 from boincserver.records import Job
 from boincserver.schema import app as app_table
@@ -116,14 +116,6 @@ _PER_HOST: Final = (
     .where(result_table.c.hostid > 0)
     .group_by(result_table.c.hostid)
 )
-_USERS: Final = select(
-    user_table.c.id,
-    user_table.c.email_addr,
-    user_table.c.name,
-    user_table.c.total_credit,
-    user_table.c.expavg_credit,
-    select(func.count()).where(host_table.c.userid == user_table.c.id).scalar_subquery(),
-).order_by(user_table.c.id)
 _IN_BATCH: Final = workunit_table.c.batch == batch_table.c.id
 _BATCHES: Final = (
     select(
@@ -195,7 +187,7 @@ def _failure(error: Exception, status: int) -> Response:
     return Response(json.dumps(document), status_code=status, media_type="application/json")
 
 
-class _Control(RightsCalls):
+class _Control(AccountCalls, RightsCalls):
     """The calls; their parameters are those of `control.Control`."""
 
     def __init__(self, service: Service) -> None:
@@ -243,20 +235,6 @@ class _Control(RightsCalls):
             "directory": str(self.service.project.directory),
             "one_result_per_user": config.jobs.one_result_per_user,
         }
-
-    async def call_create_account(self, _data: memoryview, email: str, name: str, password: str | None = None) -> str:
-        stored = ""
-        if password is not None:
-            passwd_hash = password_hash(email.strip(), password)
-            stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
-        email, name = accounts.checked(email, name, "")
-        known = accounts.find_by_email(self.reader, email)
-        if known is not None:
-            return known.authenticator
-        secret = self.service.project.upload_secret
-        return (
-            await self.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, self.now, secret))
-        ).authenticator
 
     async def call_ensure_app(
         self, _data: memoryview, name: str, validator: str, assimilator: str, **columns: Any
@@ -413,32 +391,6 @@ class _Control(RightsCalls):
                 self.service.quiet(self.service.clock()), self.service.scheduler.crowd.delay
             ),
         }
-
-    async def call_users(self, _data: memoryview) -> list[Any]:
-        names = ("id", "email", "name", "total_credit", "expavg_credit", "hosts")
-        return [dict(zip(names, row, strict=True)) for row in self.reader.all(_USERS)]
-
-    async def call_invite(self, _data: memoryview, uses: int, days: int, note: str) -> str:
-        return await self.writer.run(lambda tx: invitations.make(tx.db, self.now, uses=uses, days=days, note=note))
-
-    async def call_invitations(self, _data: memoryview) -> list[Any]:
-        return list(invitations.listed(self.reader))
-
-    async def call_revoke_invitation(self, _data: memoryview, code: str) -> bool:
-        return await self.writer.run(lambda tx: invitations.revoke(tx.db, code))
-
-    async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
-        user = accounts.find_by_email(self.reader, email)
-        if user is None:
-            raise BoincServerError(f"there is no account with the address {email}")
-        stored = await asyncio.to_thread(accounts.hash_password, password_hash(user.email_addr, password))
-        await self.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
-
-    async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
-        user = accounts.find_by_email(self.reader, email)
-        if user is None:
-            raise BoincServerError(f"there is no account with the address {email}")
-        await self.writer.run(lambda tx: accounts.set_beta(tx.db, user.id, allow))
 
     async def call_apps(self, _data: memoryview) -> list[Any]:
         catalog = self.service.catalog

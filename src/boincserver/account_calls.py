@@ -1,0 +1,83 @@
+"""The operator's calls about volunteers' accounts and who may make one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import func, select
+
+from boincserver import accounts, invitations
+from boincserver.errors import BoincServerError
+from boincserver.protocol.account import password_hash
+from boincserver.schema import host as host_table
+from boincserver.schema import user as user_table
+from boincserver.service import Service
+
+__all__ = ["AccountCalls"]
+
+_USERS: Final = select(
+    user_table.c.id,
+    user_table.c.email_addr,
+    user_table.c.name,
+    user_table.c.total_credit,
+    user_table.c.expavg_credit,
+    select(func.count()).where(host_table.c.userid == user_table.c.id).scalar_subquery(),
+).order_by(user_table.c.id)
+
+
+class AccountCalls:
+    """Part of the control interface."""
+
+    service: Service
+
+    async def call_create_account(self, _data: memoryview, email: str, name: str, password: str | None = None) -> str:
+        """The key of the account with this address, made if there is none."""
+        stored = "" if password is None else await _stored(email.strip(), password)
+        email, name = accounts.checked(email, name, "")
+        known = accounts.find_by_email(self.service.database.reader(), email)
+        if known is not None:
+            return known.authenticator
+        now, secret = int(self.service.clock()), self.service.project.upload_secret
+        made = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now, secret))
+        return made.authenticator
+
+    async def call_users(self, _data: memoryview) -> list[Mapping[str, Any]]:
+        """Every account."""
+        names = ("id", "email", "name", "total_credit", "expavg_credit", "hosts")
+        return [dict(zip(names, row, strict=True)) for row in self.service.database.reader().all(_USERS)]
+
+    async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
+        """Give an account another password."""
+        user = self._account(email)
+        stored = await _stored(user.email_addr, password)
+        await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
+
+    async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
+        """Let an account's computers have beta versions, or no more."""
+        user = self._account(email)
+        await self.service.writer.run(lambda tx: accounts.set_beta(tx.db, user.id, allow))
+
+    async def call_invite(self, _data: memoryview, uses: int, days: int, note: str) -> str:
+        """A new invitation code."""
+        now = int(self.service.clock())
+        return await self.service.writer.run(lambda tx: invitations.make(tx.db, now, uses=uses, days=days, note=note))
+
+    async def call_invitations(self, _data: memoryview) -> list[Mapping[str, Any]]:
+        """Every invitation."""
+        return invitations.listed(self.service.database.reader())
+
+    async def call_revoke_invitation(self, _data: memoryview, code: str) -> bool:
+        """Nobody makes an account with it any more."""
+        return await self.service.writer.run(lambda tx: invitations.revoke(tx.db, code))
+
+    def _account(self, email: str) -> accounts.User:
+        user = accounts.find_by_email(self.service.database.reader(), email)
+        if user is None:
+            raise BoincServerError(f"there is no account with the address {email}")
+        return user
+
+
+async def _stored(email: str, password: str) -> str:
+    return await asyncio.to_thread(accounts.hash_password, password_hash(email, password))
