@@ -108,7 +108,7 @@ class MemoryBackend:
     """Threads of this process: what a backend is, in its simplest form."""
 
     name = "memory"
-    capabilities = Capabilities(trusted=True, progress=True)
+    capabilities = Capabilities(trusted=True, progress=True, logs=True)
 
     def __init__(self, setup: Setup, workers: int) -> None:
         self._collector = setup.collector

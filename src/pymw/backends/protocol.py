@@ -64,6 +64,7 @@ class Capabilities:
     redundancy: bool = False  # options quorum and agree
     trusted: bool = False  # workers are the user's own: pickle may travel
     progress: bool = False  # progress() reaches the master
+    logs: bool = False  # log() reaches the master
     checkpoints: bool = False  # a retry goes on from the last checkpoint
     files: bool = False  # options files and outputs
     packages: bool = False  # option packages

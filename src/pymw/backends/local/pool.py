@@ -56,6 +56,7 @@ CAPABILITIES = Capabilities(
     kills_tasks=True,
     trusted=True,
     progress=True,
+    logs=True,
     checkpoints=True,
     files=True,
     shared_files=True,
