@@ -36,11 +36,15 @@ def _add_accounts(connection: Connection) -> None:
         )
 
 
+def _find_messages(connection: Connection) -> None:
+    schema.message_host.create(connection, checkfirst=True)
+
+
 CONSENT_TYPES: Final = {
     "ENROLL": "Do you agree to this project's terms of use?",
     "STATSEXPORT": "Do you agree that your name and credit go to the sites that gather BOINC statistics?",
 }
-MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create, _submission_rights, _add_accounts)
+MIGRATIONS: Final[Sequence[Callable[[Connection], None]]] = (_create, _submission_rights, _add_accounts, _find_messages)
 LATEST: Final = len(MIGRATIONS)
 
 

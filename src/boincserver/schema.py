@@ -39,6 +39,7 @@ __all__ = [
     "consent_type",
     "host",
     "host_app_version",
+    "message_host",
     "metadata",
     "msg_from_host",
     "msg_to_host",
@@ -202,6 +203,7 @@ msg_from_host = Table(
     Column("xml", _MediumText),
 )  # fmt: skip
 Index("message_handled", msg_from_host.c.handled, sqlite_where=msg_from_host.c.handled == 0)
+message_host = Index("boincserver_message_host", msg_from_host.c.hostid)
 
 msg_to_host = Table(
     "msg_to_host", metadata, _id(), _int("create_time"), _int("hostid"), _name("variety"), _small("handled"),
