@@ -378,6 +378,7 @@ def test_the_way_is_encrypted_and_the_server_known(
             assert master.submit(errands.double, 4).result(LIMIT) == 8
 
 
+@pytest.mark.stock
 def test_a_stock_client_works_for_somebody_far_away(alone: tuple[Project, str], need: Callable[..., None]) -> None:
     need("boinc", "boinccmd", "faketime")
     project, backend = alone
