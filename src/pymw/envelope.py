@@ -36,6 +36,7 @@ __all__ = [
 
 FORMAT = 1
 MAX_TEXT = 64 << 10  # of what a task printed, its end is kept
+MAX_LINES, MAX_LINE = 200, 1000  # of what a task logs: lines, and characters of each
 MAX_TRACEBACK = 32 << 10
 MAX_CHAIN = 20  # exceptions that hang together, as deep as pymw.outcome describes them
 FRAME = codec.Limits(size=1 << 30, count=1_000_000)  # around values that have limits of their own
@@ -118,6 +119,7 @@ def pack_outcome(outcome: Outcome) -> bytes:
         "detail": outcome.detail[-MAX_TEXT:],
         "stdout": outcome.stdout[-MAX_TEXT:],
         "stderr": outcome.stderr[-MAX_TEXT:],
+        "log": [line[:MAX_LINE] for line in outcome.log[-MAX_LINES:]],
         "started": outcome.started,
         "seconds": outcome.seconds,
         "cpu_seconds": outcome.cpu_seconds,
@@ -164,6 +166,7 @@ def _outcome(data: bytes, modules: Collection[str], worker: str) -> Outcome:
         detail=_text(fields["detail"]),
         stdout=_text(fields["stdout"]),
         stderr=_text(fields["stderr"]),
+        log=tuple(_text(line)[:MAX_LINE] for line in fields["log"][:MAX_LINES]),
         worker=worker,
         started=_number(fields["started"]),
         seconds=_number(fields["seconds"]),
@@ -214,6 +217,7 @@ _USUAL: dict[str, Any] = {
     **dict.fromkeys(("ending", "detail", "stdout", "stderr"), ""),
     **dict.fromkeys(("value", "exception", "started", "seconds", "cpu_seconds")),
     "files": {},
+    "log": [],
 }
 _CHAINED: dict[str, Callable[[ExceptionData], Any]] = {
     "cause": lambda data: data.cause,

@@ -17,6 +17,7 @@ import struct
 import sys
 import time
 import traceback
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -178,7 +179,8 @@ def _run(loaded: Loaded, job: envelope.Job, index: int, telling: _Telling) -> by
     from pymw.loader import import_for
 
     item = job.items[index]
-    install(_VolunteersTask(item, index, telling, loaded.modules))
+    task = _VolunteersTask(item, index, telling, loaded.modules)
+    install(task)
     telling.tell(index, 0.0)
     if job.time_limit:
         pyboinc.time_limit(job.time_limit)
@@ -195,7 +197,8 @@ def _run(loaded: Loaded, job: envelope.Job, index: int, telling: _Telling) -> by
         outcome = Outcome(Ending.LOST, detail=fault)
     elif outcome.ending is Ending.RETURNED and job.outputs:
         outcome = _with_files(outcome, job.outputs)
-    return envelope.pack_outcome(dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text()))
+    outcome = dataclasses.replace(outcome, stdout=stdout.text(), stderr=stderr.text(), log=tuple(task.logged))
+    return envelope.pack_outcome(outcome)
 
 
 def _with_files(outcome: Outcome, names: Sequence[str]) -> Outcome:
@@ -249,12 +252,13 @@ class _VolunteersTask(CurrentTask):
 
     def __init__(self, item: envelope.Item, index: int, telling: _Telling, modules: tuple[str, ...]) -> None:
         self.id, self.index, self.telling, self.modules = item.id, index, telling, modules
+        self.logged: deque[str] = deque(maxlen=envelope.MAX_LINES)
 
     def progress(self, fraction: float) -> None:
         self.telling.tell(self.index, fraction)
 
     def log(self, message: str) -> None:
-        sys.stderr.write(message + "\n")
+        self.logged.append(message)
 
     def load(self, default: Any) -> Any:
         import pyboinc

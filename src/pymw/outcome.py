@@ -171,6 +171,7 @@ class Outcome:
     detail: str = ""  # for OUT_OF_TIME and UNSENDABLE: what to tell the user
     stdout: str = ""
     stderr: str = ""
+    log: tuple[str, ...] = ()  # what it told with `pymw.log`, where that does not come home at once
     worker: str = ""
     started: float | None = None  # seconds since the epoch
     seconds: float | None = None  # running time of the attempt that ended it

@@ -26,7 +26,7 @@ from pymw.backends.boinc.packing import Packer, Unit
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.backends.boinc.telling import ending_in_words
-from pymw.backends.protocol import AttemptLost, Call, Collector, Ended, Event, Progressed
+from pymw.backends.protocol import AttemptLost, Call, Collector, Ended, Event, Logged, Progressed
 from pymw.errors import BackendError
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
 from pymw.task import ADAPTIVE
@@ -111,6 +111,7 @@ class Homecoming:
             if outcome.ending is Ending.RAISED and self._is_doubtful(unit, job):
                 doubtful.append(i)
             elif outcome.ending is not Ending.LOST or packed is None:
+                events += (Logged(unit.batch.call, index, line) for line in outcome.log)
                 events.append(self._ended(unit, index, outcome))
                 if outcome.ending is not Ending.LOST:
                     experience.ended(outcome.seconds, len(packed[position]) if packed is not None else 0)
