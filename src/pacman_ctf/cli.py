@@ -16,7 +16,7 @@ from pacman_ctf import rules, seeds
 from pacman_ctf.check import TEAMS, check, shipped_team
 from pacman_ctf.engine import begin
 from pacman_ctf.errors import PacmanError, RecordError
-from pacman_ctf.layout import LayoutError, shipped
+from pacman_ctf.layout import Layout, LayoutError, shipped
 from pacman_ctf.limits import calibrate
 from pacman_ctf.maze import layout_of
 from pacman_ctf.record import Record
@@ -27,6 +27,7 @@ from pacman_ctf.text import picture
 from pacman_ctf.tournament import LAYOUTS, Tournament, read_teams
 from pacman_ctf.verify import replay, verify
 from pacman_ctf.watching import watch, watcher
+from pyboinc import sandbox
 
 __all__ = ["main", "make_parser"]
 
@@ -40,10 +41,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (PacmanError, LayoutError, pymw.PyMWError) as error:
         print(f"pacman-ctf: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        return 1
     except OSError as error:
         print(f"pacman-ctf: {error.filename or ''}: {error.strerror or error}", file=sys.stderr)
-        return 1
-    except BrokenPipeError:
         return 1
     except KeyboardInterrupt:
         return 130
@@ -59,7 +60,9 @@ def make_parser() -> argparse.ArgumentParser:
     one.add_argument("blue", help="the same for the other team")
     one.add_argument("--layout", default="harbour", help="a layout's name, maze1:SEED, or a file (default: harbour)")
     one.add_argument("--seed", default=None, help="any text; the same seed is the same match (default: a new one)")
-    one.add_argument("--moves", type=int, default=rules.TIME_LIMIT, help="length of the match (default: %(default)s)")
+    one.add_argument(
+        "--moves", type=_at_least_one, default=rules.TIME_LIMIT, help="length of the match (default: %(default)s)"
+    )
     one.add_argument("--watch", action="store_true", help="show it here while it is played")
     _outputs(one)
     one.add_argument("--out", type=Path, help="write the record of the match, as JSON")
@@ -73,10 +76,12 @@ def make_parser() -> argparse.ArgumentParser:
     many.add_argument("teams", type=Path, help="a folder with one folder, zip or Python file per team")
     many.add_argument("--out", type=Path, default=None, help="where results are kept (default: TEAMS-results)")
     many.add_argument("--layouts", default=",".join(LAYOUTS), help="three, with commas (default: %(default)s)")
-    many.add_argument("--moves", type=int, default=rules.TIME_LIMIT, help=argparse.SUPPRESS)
+    many.add_argument("--moves", type=_at_least_one, default=rules.TIME_LIMIT, help=argparse.SUPPRESS)
     many.add_argument("--require", default="", help="layers of the sandbox without which no host may play, with commas")
     many.add_argument("--spot", type=float, default=0.05, help="part of strangers' results to play again here (0.05)")
-    many.add_argument("--quorum", type=int, default=1, help="how many hosts must agree on each result (default: 1)")
+    many.add_argument(
+        "--quorum", type=_at_least_one, default=1, help="how many hosts must agree on each result (default: 1)"
+    )
 
     shown = _command(commands, "replay", _replay, "show a match that was played")
     shown.add_argument("record", type=Path, help="a record, as play --out and tournament write it")
@@ -107,6 +112,16 @@ def _outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--speed", type=float, default=20.0, help="moves per second in the terminal (default: 20)")
 
 
+def _at_least_one(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is less than 1")
+    return number
+
+
+_at_least_one.__name__ = "whole number"  # as argparse calls it when the text is no number
+
+
 def _team(name: str) -> Submission:
     return shipped_team(name) if _is_ours(name) else Submission.read(name)
 
@@ -117,12 +132,7 @@ def _is_ours(name: str) -> bool:
 
 def _play(options: argparse.Namespace) -> int:
     red, blue = _team(options.red), _team(options.blue)
-    if Path(options.layout).is_file():
-        from pacman_ctf.layout import Layout
-
-        layout = Layout(Path(options.layout).read_text(encoding="utf-8"), Path(options.layout).stem)
-    else:
-        layout = layout_of(options.layout)
+    layout = _layout(options.layout)
     seed = seeds.from_text(options.seed) if options.seed is not None else secrets.token_bytes(seeds.SEED_BYTES)
     pairing = Pairing(layout, seed, length=options.moves, factor=calibrate())
     played = play(red, blue, pairing, watch=watcher(options.speed) if options.watch else None)
@@ -136,6 +146,18 @@ def _play(options: argparse.Namespace) -> int:
         options.out.write_text(json.dumps(record.as_json()))
     _write(record, options)
     return 0
+
+
+def _layout(name: str) -> Layout:
+    path = Path(name)
+    if not path.is_file():
+        return layout_of(name)
+    try:
+        return Layout(path.read_text(encoding="utf-8"), path.stem)
+    except UnicodeDecodeError as error:
+        raise LayoutError(f"{name} is no text in UTF-8; a layout is lines of % . o 1 2 3 4 and spaces") from error
+    except LayoutError as error:
+        raise LayoutError(f"{name}: {error}") from error
 
 
 def _outcome(record: Record) -> str:
@@ -177,14 +199,18 @@ def _tournament(options: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from pacman_ctf.job import agree
+    from pacman_ctf.job import MATCHES, agree
 
     teams, broken = read_teams(options.teams)
     if len(teams) < 2:
         raise PacmanError(f"a tournament needs two teams; {options.teams} has {len(teams)}")
     folder = options.out or options.teams.with_name(options.teams.resolve().name + "-results")
     layouts = [layout_of(label.strip()) for label in options.layouts.split(",")]
+    if len(layouts) != MATCHES:
+        raise PacmanError(f"a pair plays {MATCHES} matches, so --layouts takes {MATCHES} names, not {len(layouts)}")
     require = tuple(filter(None, options.require.split(",")))
+    if unknown := sorted(set(require) - set(sandbox.LAYERS)):
+        raise PacmanError(f"--require knows no layer {unknown[0]!r}; there are: {', '.join(sandbox.LAYERS)}")
     played = Tournament(folder, teams, layouts, require=require, broken=broken, length=options.moves)
     columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with ExitStack() as stack:

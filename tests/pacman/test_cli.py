@@ -130,20 +130,44 @@ def test_layouts_are_listed_and_printed(capsys: pytest.CaptureFixture[str]) -> N
         (["replay", "nothing.json"], "nothing.json: No such file"),
         (["tournament", "nothing"], "no folder of teams"),
         (["tournament", "."], "needs two teams"),
+        (["tournament", "teams", "--layouts", "pond"], "3 matches, so --layouts takes 3 names, not 1"),
+        (["tournament", "teams", "--require", "walls"], "no layer 'walls'; there are: limits, files"),
+        (["play", "easy", "easy", "--layout", "odd.lay"], "odd.lay: "),
+        (["play", "easy", "easy", "--layout", "bytes.lay"], "bytes.lay is no text in UTF-8"),
     ],
 )
 def test_a_mistake_is_one_line(
     arguments: list[str],
     message: str,
+    teams: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    assert teams.parent == tmp_path
+    (tmp_path / "odd.lay").write_text("%%%%%\n%1.2%\n%%%%%")
+    (tmp_path / "bytes.lay").write_bytes(b"\xff\xfe")
     monkeypatch.chdir(tmp_path)
     assert main(arguments) == 1
     told = capsys.readouterr().err
     assert message in told
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["play", "easy", "easy", "--moves", "0"], "0 is less than 1"),
+        (["play", "easy", "easy", "--moves", "many"], "invalid whole number value: 'many'"),
+        (["tournament", "teams", "--quorum", "-1"], "-1 is less than 1"),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"format": 1}', "[" * 100_000, "\x00"])

@@ -48,6 +48,36 @@ def test_a_tournament_on_two_volunteers_computers(project: Project, tmp_path: Pa
     assert "ZeroDivisionError" in (tmp_path / "out" / "private" / "crash" / "ann.log").read_text()
 
 
+def test_an_interrupted_tournament_goes_on_where_its_volunteers_are(project: Project, tmp_path: Path) -> None:
+    """What was finished, and what was under way when the master left, is played by nobody again."""
+    asked: list[str] = []
+
+    def count(job: Any) -> dict[str, bytes]:
+        outcomes = []
+        for item in envelope.unpack_job(job.inputs[TASKS]).items:
+            (wanted,) = envelope.unpack_call(item.arguments, ())[0]
+            asked.append(f"{wanted['a']['name']}-{wanted['b']['name']}")
+            outcomes.append(envelope.pack_outcome(Outcome(Ending.RETURNED, value=play_job(wanted))))
+        return {OUTCOMES: envelope.pack_outcomes(outcomes)}
+
+    def leave(done: int, of: int) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    def again() -> Tournament:
+        return tournament(tmp_path / "out", *(innocent(name) for name in ("ann", "bob", "cat")))
+
+    with SimulatedVolunteer(project.url, project.account(), compute=count) as volunteer:
+        volunteer.start(pause=0.05)
+        with pytest.raises(KeyboardInterrupt), Master(project.backend, run=again().name) as master:
+            again().play(master, leave)
+        assert sum(row.played for row in again().table()) == 2
+        with Master(project.backend, run=again().name) as master:
+            assert again().play(master) == []
+    assert [row.played for row in again().table()] == [2, 2, 2]
+    assert sorted(asked) == ["ann-bob", "ann-cat", "bob-cat"]
+
+
 def lie(job: Any) -> dict[str, bytes]:
     """Play what was asked for, and then improve the first score, with a chain that fits."""
     outcomes = []
