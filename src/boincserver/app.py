@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +21,7 @@ from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
 from boincserver.protocol.reply import Message, SchedulerReply, format_reply
 from boincserver.protocol.request import SchedulerRequest, is_name, parse_request
+from boincserver.public_status import PublicStatus
 from boincserver.service import Service
 from boincserver.submission.counts import job_counts
 from boincserver.submission.web import submission_routes
@@ -84,6 +86,7 @@ class _Web:
     def __init__(self, service: Service) -> None:
         self.service = service
         self.config = service.project.config
+        self.status = PublicStatus(service.database, service.clock, urlsplit(self.config.url).hostname or "")
 
     async def master_page(self, _request: Request) -> Response:
         page = account_protocol.master_page(self.config.name, f"{self.config.url}scheduler")
@@ -128,9 +131,11 @@ class _Web:
         return request.client.host if request.client else ""
 
     async def server_status(self, request: Request) -> Response:
-        if request.query_params.get("counts") != "1":
-            return PlainTextResponse("ask with ?counts=1", status_code=404)
-        return Response(await asyncio.to_thread(job_counts, self.service.database), media_type=_XML)
+        if request.query_params.get("counts") == "1":
+            return Response(await asyncio.to_thread(job_counts, self.service.database), media_type=_XML)
+        if request.query_params.get("xml") == "1":
+            return Response(await asyncio.to_thread(self.status.document), media_type=_XML)
+        return PlainTextResponse("ask with ?xml=1 or ?counts=1", status_code=404)
 
     async def upload(self, request: Request) -> Response:
         try:
