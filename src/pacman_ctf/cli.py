@@ -267,5 +267,5 @@ def _verify(options: argparse.Namespace) -> int:
             print(f"{path}: true; {_outcome(record)}")
         except RecordError as error:
             wrong += 1
-            print(f"{path}: refused: {error}")
+            print(f"{path}: refused: {str(error).removeprefix(f'{path}: ')}")
     return 1 if wrong else 0

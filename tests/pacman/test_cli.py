@@ -175,7 +175,9 @@ def test_damaged_records_are_refused(content: str, tmp_path: Path, capsys: pytes
     path = tmp_path / "record.json"
     path.write_text(content)
     assert main(["verify", str(path)]) == 1
-    assert "refused" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.startswith(f"{path}: refused: ")
+    assert told.count(str(path)) == 1
     assert main(["replay", str(path)]) == 1
 
 

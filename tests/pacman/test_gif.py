@@ -82,6 +82,14 @@ def test_a_match_of_1200_moves_is_small_and_quick() -> None:
     assert spent < 5  # a second is the aim, and bench/pacman.py measures it
 
 
+@pytest.mark.soak
+def test_a_match_of_1200_moves_is_pixel_for_pixel_its_states() -> None:
+    game = busy(1200)
+    shown = [pixels for pixels, delay in seen(animate(record_of(game))) for _ in range(delay // DELAY)]
+    assert len(shown) >= 1201
+    assert all(one == other for one, other in zip(shown, drawn(game), strict=False))
+
+
 def test_what_stands_still_adds_no_frames() -> None:
     game = {**GAMES[0], "moves": "." * 100, "length": 10_000}
     image = Image.open(io.BytesIO(animate(record_of(game))))
