@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy
 
-from boincserver import project
+from boincserver import cli, project
 from boincserver.control import connect
 from boincserver.doctor import examine
 from boincserver.errors import ConfigError, ControlError, ServerNotRunning
@@ -307,3 +307,28 @@ def test_several_processes_on_sqlite_are_refused(directory: Path) -> None:
     settings.write_text(settings.read_text().replace("processes = 1\n", "processes = 2\n"))
     with pytest.raises(ConfigError, match="MariaDB"):
         serve(Project.open(directory))
+
+
+def test_a_backup_is_the_way_there_and_back(mariadb: MariaDB, tmp_path: Path) -> None:
+    first, second, third = (tmp_path / name for name in ("sqlite", "mariadb", "back"))
+    project.create(first, f"http://127.0.0.1:{free_port()}/", name="Test")
+    with serving(first) as server:
+        add_app(server.control, tmp_path)
+        key = server.control.create_account("v@example.org")
+        batch = server.control.create_batch("upper", "b").id
+        server.control.create_jobs(batch, [Job(f"j{n}", {"in": b"x"}, {"out": 10}) for n in range(6)])
+        volunteer = SimulatedVolunteer(server.control.info().url, key, shout)
+        volunteer.contact()
+        assert cli.main(["backup", str(first), str(tmp_path / "1.tar.gz")]) == 0
+    keys = ["--keys", str(first / "keys")]
+    assert cli.main(["restore", str(second), str(tmp_path / "1.tar.gz"), "--database", mariadb.create(), *keys]) == 0
+    with serving(second) as server, volunteer:
+        # What the volunteer was sent before counts after the move, and backups of MariaDB are made while it is served.
+        while volunteer.step() or volunteer.finished:
+            pass
+        assert {each.name for each in server.control.outcomes(batch)} == {f"j{n}" for n in range(6)}
+        assert cli.main(["backup", str(second), str(tmp_path / "2.tar.gz")]) == 0
+    assert cli.main(["restore", str(third), str(tmp_path / "2.tar.gz"), "--database", "sqlite", *keys]) == 0
+    with serving(third) as server:
+        assert len(server.control.outcomes(batch)) == 6
+    assert cli.main(["doctor", str(third)]) == 0
