@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from pyboinc import packages
-from pyboinc.package import wheels
+from pyboinc.package import sources, wheels
 from pyboinc.packages import CACHE, DIGITS, PackageError, unpack
 
 
@@ -184,3 +184,9 @@ def test_only_one_exact_version_is_taken(requirement: str) -> None:
     with pytest.raises(wheels.PackagingError, match="does not name one version"):
         wheels.checked(["numpy==2.2.6", requirement])
     assert wheels.checked(["b==1", "a[x,y]==2.0.post1", "b==1"]) == ("a[x,y]==2.0.post1", "b==1")
+
+
+def test_where_debian_is_not_that_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(sources.SourceError, match="apt-get is not installed"):
+        wheels.compat("linux-x86_64", tmp_path / "cache", tmp_path)

@@ -28,7 +28,7 @@ from boincserver.testing.serving import ServerProcess
 pytestmark = pytest.mark.stock
 
 SPEED = 8.0
-LIMIT = 60.0
+LIMIT = 120.0
 PLATFORM = "x86_64-pc-linux-gnu"
 
 PROGRAM = """

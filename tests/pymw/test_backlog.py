@@ -113,5 +113,5 @@ def test_four_hundred_large_results_behind_a_straggler(tmp_path: Path, kind: str
     environment = {**os.environ, "TMPDIR": str(tmp_path / "tmp")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) < 200, "megabytes at the peak"
+    assert int(done.stdout) < 300, "megabytes at the peak"  # 65 where the master keeps up; 460 if it kept all
     assert not list((tmp_path / "tmp").iterdir())

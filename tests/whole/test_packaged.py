@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -39,11 +40,12 @@ def client(
     programs = tmp_path_factory.mktemp("programs")
     for program in ("boinc", "boinccmd"):
         (programs / program).symlink_to(shutil.which(program) or "")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PATH", str(programs))
-        with StockClient(speed=20.0, ncpus=2) as client:
-            client.attach(project.url, project.account())
-            yield client
+    with contextlib.ExitStack() as stack:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PATH", str(programs))
+            client = stack.enter_context(StockClient(speed=20.0, ncpus=2))
+        client.attach(project.url, project.account())
+        yield client
 
 
 def versions(project: Project) -> list[str]:

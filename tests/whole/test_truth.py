@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pwd
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,7 +166,7 @@ def test_a_function_says_which_results_agree(project: Project) -> None:
     ],
 )
 def test_a_comparison_that_fails_is_an_error_of_the_run(agree: Any, reason: str, tmp_path: Path) -> None:
-    secret = Path.home() / ".pymw-test-secret"
+    secret = Path(pwd.getpwuid(os.getuid()).pw_dir) / ".pymw-test-secret"  # what a process without $HOME takes for ~
     secret.write_text("secret")
     try:
         with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:

@@ -104,6 +104,11 @@ def _private_apt(directory: Path, kind: str, architecture: str = "") -> dict[str
 
 
 def _run(command: list[str], directory: Path, environment: dict[str, str] | None = None) -> None:
-    done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=directory, env=environment, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise SourceError(
+            f"{command[0]} is not installed: what comes from Debian is fetched on Debian or Ubuntu"
+        ) from error
     if done.returncode != 0:
         raise SourceError(f"{' '.join(command)} failed:\n{done.stdout}{done.stderr}")
