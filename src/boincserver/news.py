@@ -1,7 +1,7 @@
 """What changes with the jobs of a batch while somebody watches: where copies are, how far running programs say to be.
 
     copy sent, lost, reported ──> on_commit ──> Board of the batch ──> `changes` since a number, without a table read
-    message "progress" of a program ──────────────^
+    message of a running program ─────────────────^
 
 All of it is in memory: after a restart of the server whoever watches begins with a new board.
 """
@@ -25,8 +25,8 @@ from boincserver.states import ServerState
 
 __all__ = ["PROGRESS", "Board", "News", "in_progress", "state_of"]
 
-PROGRESS: Final = "progress"
-"""The variety of messages that are kept here, each until the next one of its copy, and nowhere else."""
+PROGRESS: Final = "boincserver.progress"
+"""The variety, no application's own, of messages kept here alone, each until the next one of its copy."""
 _MOST_TEXT: Final = 200
 _IN_PROGRESS: Final = (
     select(workunit_table.c.name, result_table.c.hostid, result_table.c.report_deadline)

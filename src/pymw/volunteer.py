@@ -30,7 +30,7 @@ TRUSTED = "trusted_keys"  # a file of the app version: whose code may run here
 JOURNAL = "pymw_outcomes.part"  # what is finished so far, so that a restarted job goes on behind it
 FOLDERS = "PYMW_PACKAGES"  # the environment variable by which the child knows where packages are
 HOST_FAILED = 1
-PROGRESS = "progress"  # the variety of the messages that tell how far a job is: "ITEM FRACTION"
+PROGRESS = "boincserver.progress"  # the variety of the messages that tell how far a job is: "ITEM FRACTION"
 
 
 def main(arguments: Sequence[str]) -> int:

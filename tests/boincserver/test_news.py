@@ -65,7 +65,7 @@ def test_a_watched_batch_tells_who_has_its_jobs_and_what_programs_say(control: C
         return {"out": b"done"}
 
     progress = (
-        "<msg_from_host>\n<result_name>{}</result_name>\n<time>1</time>\n<variety>progress</variety>\n{}\n"
+        "<msg_from_host>\n<result_name>{}</result_name>\n<time>1</time>\n<variety>boincserver.progress</variety>\n{}\n"
         "</msg_from_host>\n"
     )
     batch = control.create_batch(upper, "b").id

@@ -145,8 +145,10 @@ def test_arrays_are_used_where_they_lie_and_are_not_to_be_changed(master: Master
     assert len(seen) <= 2  # one place for each worker, whatever the number of tasks
     assert not any(writeable for *_, writeable in seen)
     captured = [master.submit(lambda: where(array)) for _ in range(10)]
-    assert {future.result(LIMIT) for future in captured} <= seen | {(pid, at, False) for pid, at, _ in seen}
-    assert all(not future.result(LIMIT)[2] for future in captured)
+    again = {future.result(LIMIT) for future in captured}
+    met = {pid for pid, *_ in seen}  # a busy machine may have given everything before to one worker
+    assert {place for place in again if place[0] in met} <= seen
+    assert not any(writeable for *_, writeable in again)
 
 
 def test_what_comes_home_is_the_callers_own(master: Master) -> None:
