@@ -69,13 +69,14 @@ def test_a_result_is_on_disk_before_its_future_resolves() -> None:
     def look(_: Any) -> None:
         with open_run("early") as view:
             seen.append((view.counts()["returned"], next(iter(view)).result(0)))
+        looked.set()
 
-    go = threading.Event()
+    go, looked = threading.Event(), threading.Event()
     with Master("memory", run="early") as master:
         future = master.options(key="held").submit(go.wait, LIMIT)
         future.add_done_callback(look)
         go.set()
-        future.result(LIMIT)
+        assert looked.wait(LIMIT)  # callbacks run after those who wait in result() are woken
     assert seen == [(1, True)]
 
 
