@@ -13,13 +13,14 @@ import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pymw.errors import UnshippableError
 
 __all__ = [
+    "Laden",
     "Shipment",
     "culprit",
     "global_names",
@@ -86,23 +87,35 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         raise
 
 
+class Laden:
+    """Travels in the place of a function, with more than that one reaches."""
+
+    function: Callable[..., Any]
+
+    def along(self) -> Sequence[Any]:
+        """What goes along; the same objects while that is the same."""
+        raise NotImplementedError
+
+
 def ship(function: Callable[..., Any], pickled: Callable[[Any, str], Any] | None = None) -> Shipment:
     """The function's shipment: the one made before, where nothing that it reaches can have changed since.
 
     `pickled` makes another kind of data of a function that something mutable goes with.
     """
-    reach = reach_of(function, _importable)
+    bare, along = (function.function, function.along()) if isinstance(function, Laden) else (function, ())
+    reach = reach_of(bare, _importable)
     if reach is None:
         return Shipment((pickled or pack)(function, _name(function)))
+    reach.extend(along)
     try:
-        known = _shipments.get(function)
+        known = _shipments.get(bare)
     except TypeError:  # cannot be hashed or referenced weakly
         return Shipment(pack(function, _name(function)))
     if known is not None and unchanged(known[0], reach):
         return known[1]
     shipment = Shipment(pack(function, _name(function)))
     with contextlib.suppress(TypeError):
-        _shipments[function] = (reach, shipment)
+        _shipments[bare] = (reach, shipment)
     return shipment
 
 

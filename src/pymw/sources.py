@@ -15,7 +15,7 @@ from types import CodeType, ModuleType
 from typing import Any, NamedTuple
 
 from pymw.errors import UnshippableError
-from pymw.shipping import pack
+from pymw.shipping import Laden, pack
 
 __all__ = ["Equipped", "find_named", "workers_begin"]
 
@@ -51,12 +51,16 @@ def _import(name: str) -> ModuleType:
         raise UnshippableError(f"modules=: {name!r} cannot be imported here: {error}") from error
 
 
-class Equipped:
+class Equipped(Laden):
     """Pickled, a function with the modules that it imports; unpickled at a worker, the function itself."""
 
     def __init__(self, function: Callable[..., Any], path: Sequence[str], sources: Mapping[str, Source]) -> None:
         self.function, self._path, self._sources = function, path, sources
         self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
+
+    def along(self) -> Sequence[Any]:
+        """As Laden says."""
+        return (*self._path, *self._sources.values())
 
     @classmethod
     def of(

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from pymw import UnshippableError
-from pymw.shipping import own_modules_by_value, pack
+from pymw import Master, UnshippableError
+from pymw.shipping import own_modules_by_value, pack, ship
 from pymw.sources import Equipped
 
 WORKER = """
@@ -117,3 +117,18 @@ def test_a_module_that_cannot_be_imported_here_is_refused(own) -> None:
     for name in ("broken", "no_such_module"):
         with pytest.raises(UnshippableError, match=rf"modules=: '{name}' cannot be imported here"):
             Equipped.of(module.f, [name], send=True)
+
+
+def test_a_longer_path_costs_no_pickling_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Libraries lengthen sys.path too; the function goes on being shipped once, until the path is another one."""
+    with Master("local", max_workers=1) as master:
+        assert master.submit(abs, -1).result(60) == 1
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
+    first = ship(Equipped.of(plain, ()))
+    assert ship(Equipped.of(plain, ())) is first
+    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path / "more")])
+    assert ship(Equipped.of(plain, ())) is not first
+
+
+def plain(x: int) -> int:
+    return x
