@@ -509,7 +509,11 @@ def test_a_team_can_do_nothing_to_its_opponent_its_warden_or_the_referee(
     pairing = Pairing(layout_of("harbour"), SEED, length=60, limits=QUICK, factor=calibrate())
     played = play(innocent(), attacker, pairing, nursery=nursery, watch=tell)
     assert played.record.code == "score", played.record.reason
-    assert set(played.blue_log.splitlines()) == {"5 []"}  # its warden, the opponent and its warden, nursery, referee
+    [told] = set(played.blue_log.splitlines())
+    victims, _, hurt = told.partition(" ")
+    assert hurt == "[]"
+    # Its warden, the opponent and its warden, nursery, referee; and whoever of a match before is on his way out.
+    assert int(victims) >= 5
 
 
 def test_a_folder_is_removed_whatever_lies_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
