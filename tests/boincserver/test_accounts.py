@@ -15,19 +15,15 @@ from boincserver.control import connect
 from boincserver.protocol.account import password_hash
 from boincserver.testing import StockClient, free_port, serving
 
+from .conftest import configure
+
 LIMIT = 120.0
 
 
 def made(directory: Path, **settings: object) -> str:
     url = f"http://127.0.0.1:{free_port()}/"
     project.create(directory, url=url)
-    path = directory / "project.toml"
-    text = path.read_text()
-    for name, value in settings.items():
-        written = f'"{value}"' if isinstance(value, str) else str(value)
-        text, count = re.subn(rf"(?m)^#? ?{name} = .*$", f"{name} = {written}", text)
-        assert count == 1, name
-    path.write_text(text)
+    configure(directory, **settings)
     return url
 
 

@@ -18,7 +18,7 @@ from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, ser
 from boincserver.testing.serving import ServerProcess
 from boincserver.testing.wire import Finished, RequestParts, format_request, format_upload, parse_reply
 
-from .conftest import add_app
+from .conftest import add_app, configure
 
 CAPTURES = [path.read_bytes() for path in sorted((Path(__file__).parent / "captures").glob("*.xml"))]
 
@@ -238,8 +238,7 @@ SLOW = [
 
 def test_whoever_dawdles_is_cut_off_and_keeps_nobody_waiting(directory: Path, tmp_path: Path) -> None:
     made = project.create(directory, f"http://127.0.0.1:{free_port()}/")
-    settings = directory / "project.toml"
-    settings.write_text(settings.read_text().replace("patience = 60\n", "patience = 2\n"))
+    configure(directory, patience=2)
     parts = urlsplit(made.config.url)
     with serving(directory) as server, ExitStack() as stack:
         add_app(server.control, tmp_path)
@@ -293,8 +292,7 @@ def test_a_repeated_request_earns_nothing(control: Control, volunteer: Simulated
 @pytest.mark.parametrize("kind", ["estimate", "runtime"])
 def test_claims_earn_no_more_than_a_job_can_be_worth(directory: Path, tmp_path: Path, kind: str) -> None:
     made = project.create(directory, f"http://127.0.0.1:{free_port()}/")
-    settings = directory / "project.toml"
-    settings.write_text(settings.read_text().replace('kind = "estimate"', f'kind = "{kind}"'))
+    configure(directory, kind=kind)
     with serving(directory) as server:
         control = server.control
         add_app(control, tmp_path)

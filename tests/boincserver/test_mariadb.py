@@ -29,7 +29,7 @@ from boincserver.states import ErrorMask
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import add_app
+from .conftest import add_app, configure
 
 
 def shout(job: SimulatedJob) -> dict[str, bytes]:
@@ -130,8 +130,7 @@ def findings(directory: Path) -> list[str]:
 def make_shared(directory: Path, database_url: str, processes: int = 2) -> Project:
     """A project that so many processes serve."""
     project.create(directory, f"http://127.0.0.1:{free_port()}/", database=database_url)
-    settings = directory / "project.toml"
-    settings.write_text(settings.read_text().replace("processes = 1\n", f"processes = {processes}\n"))
+    configure(directory, processes=processes)
     return Project.open(directory)
 
 
@@ -303,8 +302,7 @@ def test_two_processes_of_one_shard_do_not_serve_together(directory: Path, datab
 
 def test_several_processes_on_sqlite_are_refused(directory: Path) -> None:
     project.create(directory, f"http://127.0.0.1:{free_port()}/")
-    settings = directory / "project.toml"
-    settings.write_text(settings.read_text().replace("processes = 1\n", "processes = 2\n"))
+    configure(directory, processes=2)
     with pytest.raises(ConfigError, match="MariaDB"):
         serve(Project.open(directory))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from boincserver.control import Job
 from boincserver.testing import SimulatedVolunteer, StockClient, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import add_app
+from .conftest import add_app, configure
 from .test_stock_client import SHORT, collect
 
 LIMIT = 120.0
@@ -49,14 +50,12 @@ def front(
     project.create(directory, url=url)
     assert cli.main(["nginx", str(directory)]) == 1  # both on one port
     assert f'listen = "127.0.0.1:{port + 1}"' in capsys.readouterr().err
-    settings = directory / "project.toml"
-    text = re.sub(r'(?m)^listen = ".*"$', f'listen = "127.0.0.1:{behind}"', settings.read_text())
-    settings.write_text(re.sub(r"(?m)^(# )?proxies = 0$", "proxies = 1", text))
+    configure(directory, listen=f"127.0.0.1:{behind}", proxies=1)
     assert cli.main(["nginx", str(directory)]) == 0
     (folder / "project.conf").write_text(capsys.readouterr().out)
     # Where the tests run as root its workers would run as somebody who cannot read pytest's folders.
     around = AROUND.format(folder=folder)
-    (folder / "nginx.conf").write_text(around if not _is_root() else f"user root;\n{around}")
+    (folder / "nginx.conf").write_text(around if os.geteuid() != 0 else f"user root;\n{around}")
     command = ["nginx", "-e", f"{folder}/error.log", "-p", str(folder), "-c", str(folder / "nginx.conf")]
     with serving(directory) as server, subprocess.Popen(command) as nginx:
         try:
@@ -65,12 +64,6 @@ def front(
         finally:
             nginx.terminate()
             nginx.wait(LIMIT)
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0
 
 
 def fetched(url: str, path: str, **headers: str) -> tuple[int, bytes, dict[str, str]]:

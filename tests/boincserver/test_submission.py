@@ -26,7 +26,7 @@ from boincserver.states import BatchState, ErrorMask, Outcome, ValidateState
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import PLATFORM, make_project
+from .conftest import PLATFORM, configure, make_project
 
 EMAIL = "ada@example.org"
 ONE = {"min_quorum": 1, "target_nresults": 1}
@@ -446,13 +446,7 @@ def test_limits_that_make_no_sense_are_refused(remote: RemoteServer) -> None:
 def test_a_request_that_is_too_long_is_refused(url: str, control: Control, tmp_path: Path) -> None:
     directory = tmp_path / "project"
     made = make_project(directory)
-    settings = directory / "project.toml"
-    text = settings.read_text()
-    text = text.replace("max_request_bytes = 67108864", "max_request_bytes = 20000")
-    text = text.replace("max_file_bytes = 10737418240", "max_file_bytes = 1000").replace(
-        "max_jobs = 20000", "max_jobs = 5"
-    )
-    settings.write_text(text)
+    configure(directory, max_request_bytes=20000, max_file_bytes=1000, max_jobs=5)
     with serving(directory) as server:
         key = server.control.create_account(EMAIL)
         server.control.ensure_app("upper")
