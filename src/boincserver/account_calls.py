@@ -9,7 +9,6 @@ from typing import Any, Final
 from sqlalchemy import func, select
 
 from boincserver import accounts, invitations
-from boincserver.errors import BoincServerError
 from boincserver.protocol.account import password_hash
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
@@ -50,13 +49,13 @@ class AccountCalls:
 
     async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
         """Give an account another password."""
-        user = self._account(email)
+        user = accounts.by_email(self.service.database.reader(), email)
         stored = await _stored(user.email_addr, password)
         await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
 
     async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
         """Let an account's computers have beta versions, or no more."""
-        user = self._account(email)
+        user = accounts.by_email(self.service.database.reader(), email)
         await self.service.writer.run(lambda tx: accounts.set_beta(tx.db, user.id, allow))
 
     async def call_invite(self, _data: memoryview, uses: int, days: int, note: str) -> str:
@@ -71,12 +70,6 @@ class AccountCalls:
     async def call_revoke_invitation(self, _data: memoryview, code: str) -> bool:
         """Nobody makes an account with it any more."""
         return await self.service.writer.run(lambda tx: invitations.revoke(tx.db, code))
-
-    def _account(self, email: str) -> accounts.User:
-        user = accounts.find_by_email(self.service.database.reader(), email)
-        if user is None:
-            raise BoincServerError(f"there is no account with the address {email}")
-        return user
 
 
 async def _stored(email: str, password: str) -> str:

@@ -16,11 +16,11 @@ from typing import Any, Final
 import argon2
 
 from boincserver.database import Session, update_where
-from boincserver.errors import AccountError
+from boincserver.errors import AccountError, BoincServerError
 from boincserver.protocol import account as protocol
 from boincserver.schema import user as user_table
 
-__all__ = ["User", "authenticate", "create", "find_by_email", "hash_password", "verify_password"]
+__all__ = ["User", "authenticate", "by_email", "create", "find_by_email", "hash_password", "verify_password"]
 
 _COLUMNS: Final = (
     "id", "authenticator", "email_addr", "name", "cross_project_id", "passwd_hash", "total_credit", "expavg_credit",
@@ -76,6 +76,14 @@ def find_by_email(db: Session, email: str) -> User | None:
     """The account with this address."""
     row = db.get(user_table, _COLUMNS, email_addr=email.strip().lower())
     return User(*row) if row else None
+
+
+def by_email(db: Session, email: str) -> User:
+    """The account with this address; BoincServerError if there is none."""
+    user = find_by_email(db, email)
+    if user is None:
+        raise BoincServerError(f"there is no account with the address {email}")
+    return user
 
 
 def hash_password(passwd_hash: str) -> str:

@@ -88,13 +88,10 @@ def pack_call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
 
 
 class Laden:
-    """Travels in the place of a function, with more than that one reaches."""
+    """Travels in the place of a function, with more than that one reaches: the same objects while that is the same."""
 
-    function: Callable[..., Any]
-
-    def along(self) -> Sequence[Any]:
-        """What goes along; the same objects while that is the same."""
-        raise NotImplementedError
+    def __init__(self, function: Callable[..., Any], along: Sequence[Any]) -> None:
+        self.function, self.along = function, along
 
 
 def ship(function: Callable[..., Any], pickled: Callable[[Any, str], Any] | None = None) -> Shipment:
@@ -102,7 +99,7 @@ def ship(function: Callable[..., Any], pickled: Callable[[Any, str], Any] | None
 
     `pickled` makes another kind of data of a function that something mutable goes with.
     """
-    bare, along = (function.function, function.along()) if isinstance(function, Laden) else (function, ())
+    bare, along = (function.function, function.along) if isinstance(function, Laden) else (function, ())
     reach = reach_of(bare, _importable)
     if reach is None:
         return Shipment((pickled or pack)(function, _name(function)))

@@ -55,12 +55,9 @@ class Equipped(Laden):
     """Pickled, a function with the modules that it imports; unpickled at a worker, the function itself."""
 
     def __init__(self, function: Callable[..., Any], path: Sequence[str], sources: Mapping[str, Source]) -> None:
-        self.function, self._path, self._sources = function, path, sources
+        super().__init__(function, (*path, *sources.values()))
+        self._path, self._sources = path, sources
         self.__qualname__ = getattr(function, "__qualname__", type(function).__qualname__)
-
-    def along(self) -> Sequence[Any]:
-        """As Laden says."""
-        return (*self._path, *self._sources.values())
 
     @classmethod
     def of(

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from boincserver import accounts
-from boincserver.errors import BoincServerError
 from boincserver.service import Service
 from boincserver.submission import rights
 
@@ -33,7 +32,5 @@ class RightsCalls:
         return rights.granted(self.service.database.reader())
 
     def _found(self, email: str, app: str) -> tuple[int, int | None]:
-        user = accounts.find_by_email(self.service.database.reader(), email)
-        if user is None:
-            raise BoincServerError(f"there is no account with the address {email}")
+        user = accounts.by_email(self.service.database.reader(), email)
         return user.id, None if app == "all" else self.service.submitter.app(app).id

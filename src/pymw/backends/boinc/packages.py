@@ -41,7 +41,6 @@ class PackageSet:
     """Packages that are on the server, and the application by which jobs get them."""
 
     app: str
-    title: str
     files: Mapping[str, tuple[AppFile, ...]]  # by platform
 
 
@@ -96,12 +95,11 @@ class Packages:
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         note = self._server.directory / COMPILED / f"packages-{digest}.json"
         files, native = _read(note) if note.exists() else self._send(wanted, interpreters, note)
-        title = f"PyMW tasks with {', '.join(wanted)}"[:250]
-        made = PackageSet(f"pymw_{digest}{copies.value}", title, files)
+        made = PackageSet(f"pymw_{digest}{copies.value}", files)
         self._server.ensure_app(
             made.app,
             validator="pymw",
-            user_friendly_name=title,
+            user_friendly_name=f"PyMW tasks with {', '.join(wanted)}"[:250],
             homogeneous_app_version=native and copies is not Copies.ANYWHERE,
             target_nresults=2 if copies is Copies.ADAPTIVE else 1,
         )
