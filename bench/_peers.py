@@ -128,7 +128,9 @@ def _ray(stack: contextlib.ExitStack) -> Peer:
 
 def _parsl(stack: contextlib.ExitStack) -> Peer:
     parsl = importlib.import_module("parsl")
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # it starts its own commands
+    # It starts its own commands, whose workers look for the functions by their modules' names.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, sys.path))
     executor = parsl.HighThroughputExecutor(
         address="127.0.0.1", max_workers_per_node=WORKERS, provider=parsl.providers.LocalProvider(), encrypted=False
     )
