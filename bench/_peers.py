@@ -1,4 +1,4 @@
-"""The libraries that do what the local backend does, each warm and ready, all in one process tree."""
+"""The libraries that do what the local backend does, and how each is started and asked."""
 
 from __future__ import annotations
 
@@ -9,83 +9,75 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pymw import Master
 
-__all__ = ["NAMES", "WORKERS", "Peer", "peers"]
+__all__ = ["NAMES", "OURS", "WORKERS", "Missing", "Peer", "open_peer"]
 
 WORKERS = 2
 
-
-class Peer:
-    """A library with what the benches ask of it; `maps` and `submits` say what it offers."""
-
-    def __init__(self, name: str, submit: Any = None, mapping: Any = None) -> None:
-        self.name, self._submit, self._mapping = name, submit, mapping
-        self.maps, self.submits = mapping is not None, submit is not None
-
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """Results in order, with chunks as the library makes them when it is not told."""
-        return list(self._mapping(function, items))
-
-    def submit_all(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """One by one, as futures."""
-        return [future.result() for future in [self._submit(function, item) for item in items]]
+Function = Callable[[Any], Any]
+Way = Callable[[Function, Sequence[Any]], Sequence[Any]]
 
 
-def same(x: Any) -> Any:
-    """The least that a task can do."""
-    return x
+class Missing(Exception):
+    """It is not installed, or does not start."""
 
 
-@contextlib.contextmanager
-def peers(names: Sequence[str]) -> Iterator[list[Peer]]:
-    """Ours, ProcessPoolExecutor, and of those named all that are installed; the others are told."""
-    with contextlib.ExitStack() as stack:
-        ours = stack.enter_context(Master("local", max_workers=WORKERS))
-        stdlib = stack.enter_context(ProcessPoolExecutor(WORKERS))
-        found = [Peer("pymw", ours.submit, ours.map), Peer("ProcessPoolExecutor", stdlib.submit, stdlib.map)]
-        for peer in found:  # the standard library forks: before others have started their threads
-            peer.map(same, range(100))
-        for name in names:
-            try:
-                found.append(_OTHERS[name](stack))
-            except ImportError as error:
-                print(f"  missing: {name} ({error}); `make bench` installs it: pip install 'pymw-grid[bench]'")
-            except Exception as error:  # noqa: BLE001 - whatever keeps a peer from starting, the others go on
-                print(f"  missing: {name} did not start: {error!r:.200}")
-        for peer in found:
-            (peer.map if peer.maps else peer.submit_all)(same, range(100))
-        yield found
+class Peer(NamedTuple):
+    """A library as the benches use it: each way takes a function and its items, and returns the results in order."""
+
+    map: Way | None  # with chunks as the library makes them when it is not told
+    submit_all: Way | None  # one by one, as futures
+
+
+def open_peer(name: str, stack: contextlib.ExitStack) -> Peer:
+    """Start it with two workers; `stack` ends it. Raises whatever keeps the library from starting."""
+    return _PEERS[name](stack)
+
+
+def _submitting(submit: Callable[[Function, Any], Any]) -> Way:
+    return lambda function, items: [future.result() for future in [submit(function, item) for item in items]]
+
+
+def _executor(executor: Any) -> Peer:
+    return Peer(lambda function, items: list(executor.map(function, items)), _submitting(executor.submit))
+
+
+def _ours(stack: contextlib.ExitStack) -> Peer:
+    return _executor(stack.enter_context(Master("local", max_workers=WORKERS)))
+
+
+def _stdlib(stack: contextlib.ExitStack) -> Peer:
+    return _executor(stack.enter_context(ProcessPoolExecutor(WORKERS)))
 
 
 def _pool(stack: contextlib.ExitStack) -> Peer:
     import multiprocessing
 
     pool = stack.enter_context(multiprocessing.Pool(WORKERS))
-    return Peer("multiprocessing.Pool", None, pool.map)
+    return Peer(pool.map, None)
 
 
 def _loky(stack: contextlib.ExitStack) -> Peer:
     loky = importlib.import_module("loky")
-    executor = stack.enter_context(loky.ProcessPoolExecutor(WORKERS))
-    return Peer("loky", executor.submit, executor.map)
+    return _executor(stack.enter_context(loky.ProcessPoolExecutor(WORKERS)))
 
 
 def _joblib(stack: contextlib.ExitStack) -> Peer:
     joblib = importlib.import_module("joblib")
     parallel = stack.enter_context(joblib.Parallel(n_jobs=WORKERS))
-    return Peer("joblib", None, lambda function, items: parallel(joblib.delayed(function)(item) for item in items))
+    return Peer(lambda function, items: parallel(joblib.delayed(function)(item) for item in items), None)
 
 
 def _mpire(stack: contextlib.ExitStack) -> Peer:
     mpire = importlib.import_module("mpire")
     pool = stack.enter_context(mpire.WorkerPool(WORKERS, keep_alive=True))
-    return Peer("mpire", None, pool.map)
+    return Peer(pool.map, None)
 
 
 def _dask(stack: contextlib.ExitStack) -> Peer:
@@ -95,7 +87,8 @@ def _dask(stack: contextlib.ExitStack) -> Peer:
     cluster = distributed.LocalCluster(n_workers=WORKERS, threads_per_worker=1, dashboard_address=None)
     client = stack.enter_context(distributed.Client(stack.enter_context(cluster)))
     return Peer(
-        "Dask", lambda f, x: client.submit(f, x, pure=False), lambda f, xs: client.gather(client.map(f, xs, pure=False))
+        lambda function, items: client.gather(client.map(function, items, pure=False)),
+        _submitting(lambda function, item: client.submit(function, item, pure=False)),
     )
 
 
@@ -112,18 +105,10 @@ def _ray(stack: contextlib.ExitStack) -> Peer:
             remotes[function] = ray.remote(function)
         return remotes[function].remote(item)
 
-    class Result:
-        def __init__(self, reference: Any) -> None:
-            self._reference = reference
+    def call_all(function: Any, items: Any) -> Any:
+        return ray.get([call(function, item) for item in items])
 
-        def result(self) -> Any:
-            return ray.get(self._reference)
-
-    return Peer(
-        "Ray",
-        lambda function, item: Result(call(function, item)),
-        lambda function, items: ray.get([call(function, item) for item in items]),
-    )
+    return Peer(call_all, call_all)  # it has no other map than futures made one by one
 
 
 def _parsl(stack: contextlib.ExitStack) -> Peer:
@@ -145,10 +130,13 @@ def _parsl(stack: contextlib.ExitStack) -> Peer:
             apps[function] = parsl.python_app(function)
         return apps[function](item)
 
-    return Peer("Parsl", submit)
+    return Peer(None, _submitting(submit))
 
 
-_OTHERS: dict[str, Callable[[contextlib.ExitStack], Peer]] = {
+OURS = "pymw"
+_PEERS: dict[str, Callable[[contextlib.ExitStack], Peer]] = {
+    OURS: _ours,
+    "ProcessPoolExecutor": _stdlib,
     "multiprocessing.Pool": _pool,
     "loky": _loky,
     "joblib": _joblib,
@@ -157,4 +145,4 @@ _OTHERS: dict[str, Callable[[contextlib.ExitStack], Peer]] = {
     "Ray": _ray,
     "Parsl": _parsl,
 }
-NAMES = tuple(_OTHERS)
+NAMES = tuple(name for name in _PEERS if name != OURS)

@@ -6,6 +6,7 @@ round. `docs/speed.md` says what the tables mean.
 
 from __future__ import annotations
 
+import functools
 import os
 import statistics
 import subprocess
@@ -15,11 +16,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from bench._compare import compare
-from bench._peers import NAMES, WORKERS, Peer, peers, same
+from bench._compare import Cost, compare, cost
+from bench._contenders import Contender, contenders, same
+from bench._peers import NAMES, OURS, WORKERS
 from pymw import Master
 
-Runs = dict[str, Callable[[], object]]
+POOL, STDLIB = "multiprocessing.Pool", "ProcessPoolExecutor"
+Runs = dict[str, Callable[[], Cost]]
 
 
 def nap(seconds: float) -> float:
@@ -77,8 +80,8 @@ def uneven() -> None:
     with Master("local", max_workers=WORKERS) as master:
         list(master.map(nap, [0.001] * 10))
         runs: Runs = {
-            "pymw's own chunks": lambda: list(master.map(nap, naps)),
-            "chunks of one": lambda: list(master.map(nap, naps, chunksize=1)),
+            "pymw's own chunks": lambda: cost(lambda: list(master.map(nap, naps))),
+            "chunks of one": lambda: cost(lambda: list(master.map(nap, naps, chunksize=1))),
         }
         title = "406 uneven tasks, 1 ms to 1 s, the long ones last"
         compare(title, runs, len(naps), "task", "chunks of one", rounds=3, aim=0.9)
@@ -95,53 +98,36 @@ def durable() -> None:
                 return [next(numbers) for _ in range(count)]
 
             runs: Runs = {
-                "recorded": lambda: list(master.map(same, some(20_000))),
-                "without a journal": lambda: list(plain.map(same, some(20_000))),
+                "recorded": lambda: cost(lambda: list(master.map(same, some(20_000)))),
+                "without a journal": lambda: cost(lambda: list(plain.map(same, some(20_000)))),
             }
             title = "map of 20 000 new tasks in a named run (SQLite, synchronous=FULL; aim: 5 000 tasks/s)"
             compare(title, runs, 20_000, "task", "without a journal", rounds=3)
             runs = {
-                "recorded": lambda: [f.result() for f in [master.submit(same, n) for n in some(2000)]],
-                "without a journal": lambda: [f.result() for f in [plain.submit(same, n) for n in some(2000)]],
+                "recorded": lambda: cost(lambda: [f.result() for f in [master.submit(same, n) for n in some(2000)]]),
+                "without a journal": lambda: cost(
+                    lambda: [f.result() for f in [plain.submit(same, n) for n in some(2000)]]
+                ),
             }
             compare("2 000 submits in a named run (aim: 5 000 tasks/s)", runs, 2000, "task", "without a journal")
         del os.environ["PYMW_HOME"]
 
 
-def maps(found: list[Peer]) -> None:
-    """Many small tasks at once."""
-    quick = [peer for peer in found if peer.name in ("pymw", "multiprocessing.Pool", "joblib", "mpire")]
-    if any(peer.name == "multiprocessing.Pool" for peer in found):
-        for kind, ints in {"a range": range(100_000), "a list": list(range(100_000))}.items():
-            runs: Runs = {peer.name: (lambda peer=peer, ints=ints: peer.map(same, ints)) for peer in quick}
-            title = f"map of 100 000 ints, {kind}"
-            compare(title, runs, len(ints), "task", "multiprocessing.Pool", rounds=15, aim=1.0)
-    few = range(1000)
-    runs = {peer.name: (lambda peer=peer: peer.map(same, few)) for peer in found if peer.maps}
-    compare("map of 1 000 ints", runs, len(few), "task", "ProcessPoolExecutor")
-
-
-def submits(found: list[Peer]) -> None:
-    """One by one."""
-    few = range(1000)
-    runs: Runs = {peer.name: (lambda peer=peer: peer.submit_all(same, few)) for peer in found if peer.submits}
-    compare("1 000 single submits", runs, len(few), "task", "ProcessPoolExecutor", rounds=15, aim=1.5)
-
-
-def blobs(found: list[Peer]) -> None:
-    """Large values, all different, there and back."""
-    found = [peer for peer in found if peer.maps]
-    some: dict[str, list[Any]] = {"bytes": [os.urandom(1 << 20) for _ in range(100)]}
-    try:
-        import numpy
-    except ImportError:
-        print("\nwithout numpy there is no bench of arrays")
-    else:
-        some["arrays"] = [numpy.frombuffer(blob, dtype=numpy.float64).copy() for blob in some["bytes"]]
-    for kind, items in some.items():
-        runs: Runs = {peer.name: (lambda peer=peer, items=items: peer.map(same, items)) for peer in found}
-        title = f"100 distinct blobs of 1 MiB there and back, {kind}"
-        compare(title, runs, len(items), "blob", "ProcessPoolExecutor", aim=2.0)
+def against(
+    title: str,
+    way: str,
+    work: str,
+    found: list[Contender],
+    *,
+    count: int,
+    base: str,
+    unit: str = "task",
+    **options: Any,
+) -> None:
+    """The same work by all of these."""
+    if any(contender.name == base for contender in found):
+        runs: Runs = {each.name: functools.partial(each.run, way, work) for each in found}
+        compare(title, runs, count, unit, base, **options)
 
 
 def main() -> None:
@@ -151,7 +137,15 @@ def main() -> None:
     memory()
     uneven()
     durable()
-    with peers([name for name in NAMES if name in chosen]) as found:
-        maps(found)
-        submits(found)
-        blobs(found)
+    with contenders([name for name in NAMES if name in chosen]) as found:
+        mapping = [each for each in found if each.maps]
+        quick = [each for each in mapping if each.name in (OURS, POOL, "joblib", "mpire")]
+        for kind in ("range", "list"):
+            title, work = f"map of 100 000 ints, a {kind}", f"a {kind} of 100 000"
+            against(title, "map", work, quick, count=100_000, base=POOL, rounds=15, aim=1.0)
+        against("map of 1 000 ints", "map", "1 000 ints", mapping, count=1000, base=STDLIB)
+        submitting = [each for each in found if each.submits]
+        against("1 000 single submits", "submit", "1 000 ints", submitting, count=1000, base=STDLIB, rounds=15, aim=1.5)
+        for kind in ("bytes", "arrays"):
+            title = f"100 distinct blobs of 1 MiB there and back, {kind}"
+            against(title, "map", kind, mapping, count=100, base=STDLIB, unit="blob", aim=2.0)
