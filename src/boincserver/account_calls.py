@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from boincserver import accounts, invitations
+from boincserver import accounts, invitations, password_reset
 from boincserver.protocol.account import password_hash
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
@@ -52,6 +52,12 @@ class AccountCalls:
         user = accounts.by_email(self.service.database.reader(), email)
         stored = await _stored(user.email_addr, password)
         await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
+
+    async def call_reset_link(self, _data: memoryview, email: str, hours: float) -> str:
+        """A link with which whoever has it sets the account's password, once."""
+        user = accounts.by_email(self.service.database.reader(), email)
+        now, url = int(self.service.clock()), self.service.project.config.url
+        return await self.service.writer.run(lambda tx: password_reset.make(tx.db, user, url, now, int(3600 * hours)))
 
     async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
         """Let an account's computers have beta versions, or no more."""

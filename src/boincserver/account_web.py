@@ -15,6 +15,7 @@ from boincserver.errors import AccountError
 from boincserver.protocol import account as protocol
 from boincserver.service import Service
 from boincserver.throttle import Throttle
+from boincserver.web.password import password_routes
 from boincserver.writer import Transaction
 
 __all__ = ["account_routes"]
@@ -31,6 +32,7 @@ def account_routes(service: Service, address: Callable[[Request], str]) -> list[
         Route("/get_project_config.php", calls.project_config),
         Route("/lookup_account.php", calls.lookup),
         Route("/create_account.php", calls.create),
+        *password_routes(service, address, calls.hashing, calls.failures),
     ]
 
 
@@ -40,8 +42,8 @@ class _AccountCalls:
         self._config = service.project.config
         self._address = address
         # A password takes a good part of 100 ms of a core on purpose; no more than one at a time.
-        self._hashing = asyncio.Semaphore(1)
-        self._failures = Throttle()
+        self.hashing = asyncio.Semaphore(1)
+        self.failures = Throttle()
         self._guesses = {protocol.NOT_FOUND, protocol.BAD_PASSWORD, protocol.EXISTS}
         if self._config.accounts.creation == "invited":
             self._guesses.add(protocol.CREATION_DISABLED)
@@ -71,12 +73,12 @@ class _AccountCalls:
     async def _answer(self, call: Callable[[Request], Awaitable[str]], request: Request) -> Response:
         address, now = self._address(request), self._service.clock()
         try:
-            if self._failures.blocked(address, now):
+            if self.failures.blocked(address, now):
                 raise AccountError(protocol.FAILURE, "too many tries from your address; wait a minute")
             text = await call(request)
         except AccountError as error:
             if error.number in self._guesses:
-                self._failures.failed(address, now)
+                self.failures.failed(address, now)
             text = protocol.error_out(error.number, str(error))
         return Response(text, media_type=_XML)
 
@@ -112,7 +114,7 @@ class _AccountCalls:
         if self._new.blocked(address, now):
             raise AccountError(protocol.FAILURE, "too many new accounts from your address; come again in an hour")
         self._new.failed(address, now)
-        async with self._hashing:
+        async with self.hashing:
             stored = await asyncio.to_thread(accounts.hash_password, passwd_hash)
 
         def make(tx: Transaction) -> accounts.User:
@@ -138,7 +140,7 @@ class _AccountCalls:
         return code
 
     async def _password_is_right(self, user: accounts.User, passwd_hash: str) -> bool:
-        async with self._hashing:
+        async with self.hashing:
             return await asyncio.to_thread(accounts.verify_password, user, passwd_hash)
 
 

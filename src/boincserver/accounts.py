@@ -20,7 +20,7 @@ from boincserver.errors import AccountError, BoincServerError
 from boincserver.protocol import account as protocol
 from boincserver.schema import user as user_table
 
-__all__ = ["User", "authenticate", "by_email", "create", "find_by_email", "hash_password", "verify_password"]
+__all__ = ["User", "authenticate", "by_email", "by_id", "create", "find_by_email", "hash_password", "verify_password"]
 
 _COLUMNS: Final = (
     "id", "authenticator", "email_addr", "name", "cross_project_id", "passwd_hash", "total_credit", "expavg_credit",
@@ -67,9 +67,14 @@ def authenticate(db: Session, authenticator: str) -> User | None:
     weak = _WEAK.fullmatch(authenticator)
     if weak is None or int(weak.group(1)) >= 2**31:
         return None
-    row = db.get(user_table, _COLUMNS, id=int(weak.group(1)))
-    user = User(*row) if row else None
+    user = by_id(db, int(weak.group(1)))
     return user if user and hmac.compare_digest(user.weak_authenticator, authenticator) else None
+
+
+def by_id(db: Session, number: int) -> User | None:
+    """The account with this number."""
+    row = db.get(user_table, _COLUMNS, id=number)
+    return User(*row) if row else None
 
 
 def find_by_email(db: Session, email: str) -> User | None:

@@ -29,9 +29,10 @@ from boincserver.errors import BackupError, SigningKeyMissing
 from boincserver.files import digest_file
 from boincserver.project import Project
 
-__all__ = ["FILES", "Manifest", "default_target", "write"]
+__all__ = ["FILES", "SECRETS", "Manifest", "default_target", "write"]
 
 FORMAT: Final = 1
+SECRETS: Final = ("code_sign_private", "upload_secret", "mail_password")
 FILES: Final = ("templates", "download", "upload")
 _PREFIX: Final = "backup-"
 _LEVEL: Final = 1
@@ -87,10 +88,10 @@ def _secrets(project: Project) -> dict[str, str]:
     """The secret keys, which must be here: a backup that was to hold them and does not would be found out too late."""
     folder = project.directory / "keys"
     found = {}
-    for name in ("code_sign_private", "upload_secret"):
+    for name in SECRETS:
         path = folder / name
         if path.is_file():
-            found[name] = path.read_text("ascii")
+            found[name] = path.read_text("utf-8")
     if "code_sign_private" not in found:
         raise SigningKeyMissing(
             f"{folder / 'code_sign_private'} is not on this machine; keep it safe where it is, and back up without keys"

@@ -10,7 +10,7 @@ from typing import Any
 
 from boincserver.errors import ConfigError
 
-__all__ = ["AccountsConfig", "Config", "CreditConfig", "JobsConfig", "SubmissionConfig", "load", "render"]
+__all__ = ["AccountsConfig", "Config", "CreditConfig", "JobsConfig", "MailConfig", "SubmissionConfig", "load", "render"]
 
 
 def _setting(default: Any, meaning: str) -> Any:
@@ -67,6 +67,17 @@ class SubmissionConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class MailConfig:
+    """[mail]"""
+
+    host: str = _setting("", "the mail server that takes the project's mail; empty: the project sends none")
+    port: int = _setting(587, "its port")
+    security: str = _setting("starttls", "starttls, tls (from the first byte on) or none")
+    user: str = _setting("", "the account there; its password is read from keys/mail_password")
+    sender: str = _setting("", "the address that mail comes from")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file."""
 
@@ -83,6 +94,7 @@ class Config:
     jobs: JobsConfig = field(default_factory=JobsConfig)
     credit: CreditConfig = field(default_factory=CreditConfig)
     submission: SubmissionConfig = field(default_factory=SubmissionConfig)
+    mail: MailConfig = field(default_factory=MailConfig)
 
 
 _TABLES: dict[str, type[Any]] = {
@@ -90,6 +102,7 @@ _TABLES: dict[str, type[Any]] = {
     "jobs": JobsConfig,
     "credit": CreditConfig,
     "submission": SubmissionConfig,
+    "mail": MailConfig,
 }
 
 
@@ -107,6 +120,10 @@ def load(path: Path) -> Config:
         )
     if config.credit.kind not in ("estimate", "runtime", "fixed", "none"):
         raise ConfigError(f"{path}: [credit] kind must be estimate, runtime, fixed or none, not {config.credit.kind!r}")
+    if config.mail.security not in ("starttls", "tls", "none"):
+        raise ConfigError(f"{path}: [mail] security must be starttls, tls or none, not {config.mail.security!r}")
+    if config.mail.host and "@" not in config.mail.sender:
+        raise ConfigError(f"{path}: [mail] sender must be the address that mail comes from")
     return config
 
 

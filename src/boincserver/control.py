@@ -137,6 +137,11 @@ class Control:
         """Give an account a new password."""
         self._call("set_password", email=email, password=password)
 
+    def reset_link(self, email: str, *, hours: float = 24) -> str:
+        """A link with which whoever has it gives the account a new password, once, for so many hours."""
+        link: str = self._call("reset_link", email=email, hours=hours)
+        return link
+
     def apps(self) -> list[Mapping[str, Any]]:
         """Every application with its newest version for each platform."""
         return list(self._call("apps"))

@@ -204,5 +204,5 @@ def _populate(path: Path, config: Config) -> None:
 def write_secret(path: Path, text: str) -> None:
     """A new file that only its owner may read."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)

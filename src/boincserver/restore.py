@@ -17,19 +17,16 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from boincserver import config as configuration
 from boincserver import durable, epoch, keybox, snapshot
-from boincserver.backup import FILES, FORMAT, Manifest, link_tree
+from boincserver.backup import FILES, FORMAT, SECRETS, Manifest, link_tree
 from boincserver.errors import ProjectExists, RestoreError
 from boincserver.files import digest_file
 from boincserver.jobs import Outputs
 from boincserver.project import FOLDERS, Project, write_secret
 
 __all__ = ["Restored", "restore"]
-
-_SECRETS: Final = ("code_sign_private", "upload_secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +116,9 @@ def _keys(
         found = keybox.unseal(sealed.read_bytes(), passphrase)
     sources = [source for source in (given, old / "keys" if old else None) if source is not None]
     for source in sources:
-        for name in _SECRETS:
+        for name in SECRETS:
             if name not in found and (source / name).is_file():
-                found[name] = (source / name).read_text("ascii")
+                found[name] = (source / name).read_text("utf-8")
     if manifest.with_keys and "upload_secret" not in found:
         raise RestoreError("this backup holds the secret keys: say --passphrase-file, or --keys with their folder")
     sealed.unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from boincserver.files import FileStore
 from boincserver.followup import FollowUp
 from boincserver.jobs import Outputs
 from boincserver.lifecycle import Job
+from boincserver.mail import Mailer
 from boincserver.news import News
 from boincserver.pipeline import Pipeline
 from boincserver.project import Project
@@ -104,6 +105,7 @@ class Service:
         identity = Identity(config.name, config.url, project.public_key.text(), project.key_signature)
         self.scheduler = Scheduler(identity, self.pipeline, self.uploads, config.jobs, self.quiet)
         self.news = News(clock)
+        self.mailer = Mailer(config.mail, config.name, project.directory / "keys" / "mail_password")
         self._deletion_lock = DeletionLock(project.directory / "run")
         self._deleter = FileDeleter(self.downloads, self.uploads, self._deletion_lock)
         self._to_delete: dict[int, None] = {}
@@ -137,6 +139,7 @@ class Service:
             await asyncio.wait([self._task])
         await asyncio.to_thread(self._follow_up.close)
         await self.writer.close()
+        await self.mailer.close()
         self._siblings.close(self._loop)
         self._deletion_lock.close()
         self.database.close()

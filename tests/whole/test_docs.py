@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from boincserver import config
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -41,6 +43,12 @@ def test_commands_and_options_exist(text: str) -> None:
         assert told.returncode == 0, f"{program} {command}: {told.stderr}"
         for option in re.findall(r"(?<=\s)--[a-z][a-z-]+", rest):
             assert option in told.stdout, f"{program} {command} has no {option}"
+
+
+@pytest.mark.parametrize("text", blocks("toml"))
+def test_settings_are_accepted(text: str, tmp_path: Path) -> None:
+    (tmp_path / "project.toml").write_text(text)
+    config.load(tmp_path / "project.toml")
 
 
 def test_the_readme_carries_a_newcomer() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from boincserver.commands import invite, rights
 from boincserver.commands.show import command, group, show, table
-from boincserver.errors import ServerNotRunning
+from boincserver.errors import BoincServerError, ServerNotRunning
 
 __all__ = ["add"]
 
@@ -39,6 +39,12 @@ def add(commands: Any) -> None:
     password = command(user, "password", _user_password, "set an account's password")
     password.add_argument("--email", required=True, help="the account's e-mail address")
     password.add_argument("--password", required=True, help="the new password")
+
+    reset = command(user, "reset-password", _user_reset, "print a link with which an account gets a new password")
+    reset.add_argument("--email", required=True, help="the account's e-mail address")
+    reset.add_argument(
+        "--hours", type=float, default=24, metavar="N", help="for how many hours it is good (default: 24)"
+    )
 
     invite.add(user)
     rights.add(user)
@@ -201,6 +207,17 @@ def _user_password(options: argparse.Namespace) -> int:
 
     connect(options.directory).set_password(options.email, options.password)
     return show(options, {"email": options.email}, f"The password of {options.email} is changed.")
+
+
+def _user_reset(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    if options.hours <= 0:
+        raise BoincServerError("--hours: a link is good for some time, or it is of no use")
+    link = connect(options.directory).reset_link(options.email, hours=options.hours)
+    document = {"email": options.email, "link": link, "hours": options.hours}
+    advice = f"Give it to the owner of {options.email} alone: it works once, within {options.hours:g} hours."
+    return show(options, document, f"{link}\n{advice}")
 
 
 def _keys_show(options: argparse.Namespace) -> int:
