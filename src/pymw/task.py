@@ -48,6 +48,7 @@ class TaskOptions:
     deadline: float | None = None  # seconds after which a volunteer's copy is given up
     quorum: int | str = 1  # how many results must agree; "adaptive": two, until a host has proved itself
     agree: Agree = "exact"
+    canaries: bool = True  # a new function goes to few volunteers first; False: to all of them at once, come what may
     seed: int | str | None = "auto"  # random generators are seeded from the task's key under redundancy; None: never
     key: Any = None  # what tells the task apart in a named run, instead of its arguments
     reuse: bool = False  # equal calls share one computation
@@ -68,6 +69,8 @@ class TaskOptions:
             value = getattr(self, name)
             if value is not None and not (isinstance(value, numbers.Real) and float(value) > 0):
                 raise ValueError(f"{name}= must be positive, not {value!r}")
+        if not isinstance(self.canaries, bool):
+            raise TypeError(f"canaries= is True or False, not {self.canaries!r}")
         if not isinstance(self.priority, int):
             raise TypeError(f"priority= must be a whole number, not {self.priority!r}")
         for name in ("files", "outputs", "modules"):

@@ -268,6 +268,8 @@ def test_an_official_server_is_served_as_well(alone: tuple[Project, str], monkey
         assert len(batches(project.control)) == 3  # such a server takes no more jobs for a batch that has some
         with pytest.raises(pymw.UnsupportedOption, match="its operator has chosen"):
             master.options(quorum=2, agree=close(rtol=1e-9)).submit(errands.double, 1)
+        with pytest.raises(pymw.UnsupportedOption, match=r"quorum=: .*ask for quorum=2"):
+            master.options(quorum="adaptive").submit(errands.double, 1)
         assert third.cancel()
         host.start()
         assert first.result(LIMIT) == 2

@@ -61,7 +61,7 @@ class Capabilities:
     cancels_running: bool = False  # `cancel` also stops tasks that have begun
     kills_tasks: bool = False  # option time_limit
     deadlines: bool = False  # option deadline
-    redundancy: bool = False  # options quorum and agree
+    redundancy: bool = False  # options quorum, agree and canaries: workers are strangers
     trusted: bool = False  # workers are the user's own: pickle may travel
     progress: bool = False  # progress() reaches the master
     logs: bool = False  # log() reaches the master
@@ -83,6 +83,7 @@ NEEDS: Mapping[str, str] = {
     "deadline": "deadlines",
     "quorum": "redundancy",
     "agree": "redundancy",
+    "canaries": "redundancy",
     "files": "files",
     "outputs": "files",
     "into": "files",

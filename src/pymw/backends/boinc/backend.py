@@ -19,6 +19,7 @@ from boincserver.errors import BoincServerError
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.attaching import Attachments, left_behind
+from pymw.backends.boinc.canaries import Canaries
 from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
@@ -29,6 +30,7 @@ from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.backends.boinc.telling import in_words, state_in_words
 from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Setup
 from pymw.errors import BackendError, BrokenBackend, UnsupportedOption
+from pymw.task import ADAPTIVE
 from pymw.volunteer import OUTCOMES
 
 __all__ = ["BoincBackend"]
@@ -74,8 +76,9 @@ class BoincBackend:
             self._server, place.worker, name, setup.run, self._rules, place.packages, rehearse=setup.rehearse
         )
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
+        self._canaries = Canaries(self._server, self._packer.experience)
         self._homecoming = homecoming = Homecoming(
-            self._server, self._batch, self._ledger, self._packer, self._rules, setup.collector
+            self._server, self._batch, self._ledger, self._packer, self._canaries, self._rules, setup.collector
         )
         self._collecting = Collecting(self._server, self._batch, self._attachments, homecoming, self._break, self.name)
 
@@ -133,6 +136,10 @@ class BoincBackend:
         agree = call.options.agree
         if not self._place.compares and "agree" in call.options.given():
             raise UnsupportedOption("agree", self.name, "how results are compared there, its operator has chosen")
+        if not self._place.compares and call.options.quorum == ADAPTIVE:
+            raise UnsupportedOption(
+                "quorum", self.name, "an official server keeps its record of hosts to itself; ask for quorum=2"
+            )
         if isinstance(agree, str):
             tolerance(agree)
         elif self._place.directory is None:
@@ -153,7 +160,14 @@ class BoincBackend:
             units = [unit for unit, _ in slice_]
             self._ledger.add(units)
             created += units
-            self._server.create_jobs(self._batch, [job for _, job in slice_])
+            if go := self._canaries.admit(slice_):
+                self._server.create_jobs(self._batch, [job for _, job in go])
+
+    def _send_what_is_held_back(self) -> None:
+        """A run that goes on without its master has nobody who waits for its canaries."""
+        with contextlib.suppress(BoincServerError):  # who runs the script again sends it
+            for slice_ in _slices(self._canaries.give_up(), AT_ONCE):
+                self._server.create_jobs(self._batch, [job for _, job in slice_])
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
         """Forget these tasks; a workunit that holds no others is cancelled, on its hosts too."""
@@ -161,6 +175,7 @@ class BoincBackend:
 
     def _forget(self, names: Sequence[str]) -> None:
         self._attachments.give_up(names)
+        names = self._canaries.drop(names)
         if names and not self._closed:
             with contextlib.suppress(BoincServerError):  # without a server the lease ends them
                 self._server.cancel_jobs(self._batch, names)
@@ -179,6 +194,8 @@ class BoincBackend:
         if unit is None:
             return f"{call.name} has ended or was cancelled"
         where = f"{call.name} is in workunit {unit.name}"
+        if self._canaries.holds(unit.name):
+            return f"{where}: it waits here until the first task of this function came home from a volunteer"
         try:
             copies = self._server.copies(self._batch, unit.name)
             hosts = self._server.hosts()
@@ -203,6 +220,8 @@ class BoincBackend:
             return BackendStatus(running=running, queued=queued, lines=(str(error),))
         cores = sum(host.ncpus for host in hosts)
         lines = [f"{len(hosts)} hosts with {cores} cores"]
+        if held := self._canaries.tasks:
+            lines.append(f"{held} tasks are held back until the first of their function came home")
         if units:
             seconds = self._packer.seconds(units[0].batch.call, units[0].code)
             left = self._homecoming.rate.left(running + queued, seconds, cores)
@@ -215,7 +234,9 @@ class BoincBackend:
             return
         # Of a named run also what earlier processes left and nobody has asked for.
         unfinished = sorted({unit.name for unit in self._ledger.units()} | self._attachments.alive)
-        if unfinished and not (detach and self._run is not None):
+        if detach and self._run is not None:
+            self._send_what_is_held_back()
+        elif unfinished:
             self._forget(unfinished)
         self._closed = True
         self._collecting.close()

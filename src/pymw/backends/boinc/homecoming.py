@@ -19,6 +19,7 @@ from boincserver import control
 from boincserver.states import ValidateState
 from boincserver.validator import judge
 from pymw import codec, envelope
+from pymw.backends.boinc.canaries import Canaries
 from pymw.backends.boinc.experience import Rate
 from pymw.backends.boinc.judge import ComparisonFailed
 from pymw.backends.boinc.ledger import Ledger
@@ -39,6 +40,10 @@ MOST_STRAGGLERS = 100  # workunits that are left, at most, when the end of a run
 LATE, LATE_AFTER = 3.0, 120.0  # times the expected duration, and seconds, after which a workunit is late
 PROVEN = 10  # good results without a failure after which a host's word for an exception is taken
 HOSTS_FOR = 10.0  # seconds for which what is known of the hosts is good enough
+_GO_ON = (
+    "What is left was not sent, and counts as not tried: mend the function, or the computers, and run it again; "
+    "options(canaries=False) sends it all the same."
+)
 _PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
 
 
@@ -46,21 +51,29 @@ class Homecoming:
     """Used by the collector's thread alone."""
 
     def __init__(
-        self, server: Project, batch: int, ledger: Ledger, packer: Packer, rules: Rules, collector: Collector
+        self,
+        server: Project,
+        batch: int,
+        ledger: Ledger,
+        packer: Packer,
+        canaries: Canaries,
+        rules: Rules,
+        collector: Collector,
     ) -> None:
         self._server, self._batch = server, batch
-        self._ledger, self._packer, self._rules = ledger, packer, rules
+        self._ledger, self._packer, self._canaries, self._rules = ledger, packer, canaries, rules
         self._collector = collector
         self.rate = Rate()
         self._hosts: Sequence[control.HostInfo] = ()
         self._hosts_until = 0.0
         self._attempts: dict[tuple[Call, int], tuple[Attempt, ...]] = {}  # of tasks that lost workers
-        self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again
+        self._again: list[tuple[Unit, control.Job]] = []  # to be created: tasks that are tried again or need not wait
 
-    # -- tasks that go out again
+    # -- tasks that go out again, or now at last
 
     def create_waiting(self) -> None:
-        """Create the workunits of tasks that are to be tried again; what fails stays for the next time."""
+        """Create the workunits of tasks that are to be tried again, or need not wait; what fails stays for later."""
+        self._again = [each for each in (*self._again, *self._canaries.released()) if self._ledger.holds(each[0].name)]
         while self._again:
             some = self._again[:AT_ONCE]
             # Those that are there already are left alone: it may be that only the answer was lost.
@@ -69,7 +82,7 @@ class Homecoming:
 
     def _go_out(self, made: tuple[Unit, control.Job]) -> None:
         self._ledger.add([made[0]])
-        self._again.append(made)
+        self._again += self._canaries.admit([made])
 
     # -- outcomes
 
@@ -93,6 +106,7 @@ class Homecoming:
             events += self._failed(unit, f"results cannot be compared: {error}")
             return
         experience = self._packer.experience[unit.code.bundle.digest]
+        self._canaries.ended(unit)
         for attempt in attempts if packed is None else ():
             experience.failed(attempt)
         again, doubtful = [], []
@@ -242,22 +256,29 @@ class Homecoming:
         """Volunteers are not to be sent a thousand times what fails wherever it is sent."""
         for digest, experience in list(self._packer.experience.items()):
             if why := experience.hopeless:
-                del self._packer.experience[digest]  # whoever submits it again finds out again
-                units = [unit for unit in self._ledger.units() if unit.code.bundle.digest == digest]
-                self._again = [(unit, job) for unit, job in self._again if unit.code.bundle.digest != digest]
-                self._stop(units, f"the run was stopped: {why}")
+                units = [unit for unit in self._ledger.units() if _is_guarded(unit, digest)]
+                if units:
+                    del self._packer.experience[digest]  # whoever submits it again finds out again
+                    self._stop(units, f"the run is paused: {why}\n{_GO_ON}", Ending.CANCELLED)
 
-    def _stop(self, units: Sequence[Unit], why: str) -> None:
+    def _stop(self, units: Sequence[Unit], why: str, ending: Ending = Ending.LOST) -> None:
         if units:
-            names = self._ledger.drop(units)
-            self._collector.deliver([event for unit in units for event in self._failed(unit, why)])
-            self._server.cancel_jobs(self._batch, names)
+            names = self._canaries.drop(self._ledger.drop(units))
+            self._again = [(unit, job) for unit, job in self._again if self._ledger.holds(unit.name)]
+            self._collector.deliver([event for unit in units for event in self._failed(unit, why, ending)])
+            if names:
+                self._server.cancel_jobs(self._batch, names)
 
-    def _failed(self, unit: Unit, why: str) -> Iterable[Event]:
+    def _failed(self, unit: Unit, why: str, ending: Ending = Ending.LOST) -> Iterable[Event]:
         error = BackendError(f"{unit.batch.call.name}: {why}")
         for index in unit.batch.indices:
             if index not in unit.cancelled:
-                yield Ended(unit.batch.call, index, Outcome(Ending.LOST, detail=str(error)), error)
+                yield Ended(unit.batch.call, index, Outcome(ending, detail=str(error)), error)
+
+
+def _is_guarded(unit: Unit, digest: str) -> bool:
+    """Whether a workunit of this function is to be held back when the function turns out to be broken."""
+    return unit.code.bundle.digest == digest and unit.batch.call.options.canaries
 
 
 def first_difference(copies: Sequence[Packed], rules: Rules, rule: Rule) -> str:
