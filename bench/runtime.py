@@ -1,9 +1,17 @@
-"""What a job costs that does nothing: supervisor and child, with and without the sandbox, on each interpreter."""
+"""What a job costs that does nothing: supervisor and child, with and without the sandbox, on each interpreter.
+
+Two programs are measured. The child of the first checks the signature of the code that came with the job (RSA-3072, and
+the bundle's SHA-256), as that of every job does, and no more. The second is PyMW's own worker, never without the
+sandbox: it checks the same, unpacks and loads the code, calls a function that returns at once, and packs the outcome.
+"""
 
 from __future__ import annotations
 
+import functools
 import gzip
+import hashlib
 import importlib.util
+import io
 import resource
 import shutil
 import statistics
@@ -12,18 +20,26 @@ import sys
 import tempfile
 import time
 import zipfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import pyboinc
-from pyboinc import sandbox
-from pyboinc.package import build, cache, recipe
+from bench._nothing import nothing
+from pyboinc import packages, sandbox
+from pyboinc.package import application, build, cache, recipe, sources, wheels
 from pyboinc.testing import FakeClient
+from pymw import envelope
+from pymw.backends.boinc.keys import SigningKey
+from pymw.backends.boinc.worker_app import worker_program
+from pymw.bundle import bundle
+from pymw.volunteer import BUNDLE, OUTCOMES, SIGNATURE, TASKS, TRUSTED
 
 ROUNDS = 15
 CPU_TARGET = {"plain": 110, "sandbox": 140}
 """Milliseconds of CPU that an empty job may cost."""
+NUMPY = "numpy==2.2.6"
+PROJECT = "http://example.org/"
 
-MAIN = """
+PROGRAM = f"""
 import os, sys
 if sys.argv[1:] != ["--child"]:
     from pyboinc.supervisor import supervise
@@ -32,37 +48,69 @@ if sys.argv[1:] != ["--child"]:
         from pyboinc.sandbox import Policy
         policy = Policy()
     sys.exit(supervise([sys.executable, sys.argv[0], "--child"], sandbox=policy))
-import pyboinc
+import time, pyboinc
+from pymw import signature
+def read(name):
+    with open(pyboinc.resolve(name), "rb") as file:
+        return file.read()
+signature.check(read({TRUSTED!r}), read({SIGNATURE!r}), {{{BUNDLE!r}: read({BUNDLE!r})}}, time.time())
 pyboinc.fraction_done(0.5)
 """
 
+Job = Callable[[], tuple[float, float]]
+
 
 def main() -> None:
-    """Print CPU and wall time per empty job, then sizes."""
+    """Print CPU and wall time per empty job, then the import of NumPy, then sizes."""
     with tempfile.TemporaryDirectory(prefix="bench-runtime-") as folder:
-        for label, command in _interpreters(Path(folder)).items():
-            for kind in ("plain", "sandbox"):
-                _report(f"{label}, {kind}", _empty_jobs(Path(folder), command, kind), CPU_TARGET[kind])
-        for label, command in _others(Path(folder)).items():
-            _report(label, [_cost(command, Path(folder)) for _ in range(ROUNDS)])
+        _print_side_by_side(_jobs(Path(folder)))
+        _print_import(Path(folder))
     _sandbox_setup()
     _sizes()
 
 
-def _application(path: Path) -> Path:
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("__main__.py", MAIN)
-        source = Path(pyboinc.__file__).parent
-        for module in [*source.glob("*.py"), *source.glob("sandbox/*.py")]:
-            name = f"pyboinc/{module.relative_to(source)}"
-            archive.writestr(name + "c", _bytecode(module, name))
-    return path
+def _jobs(folder: Path) -> Mapping[str, Job]:
+    """Each empty job by what it is."""
+    files = _signed_job(SigningKey.of(folder))
+    worker = _members(worker_program())
+    checks = {**worker, "__main__.py": PROGRAM.encode()}
+    found: dict[str, Job] = {}
+    for interpreter, command in _interpreters().items():
+        for label, members, kinds in (("", checks, CPU_TARGET), ("PyMW's worker, ", worker, ["sandbox"])):
+            path = _compiled(members, Path(command[0]), folder)
+            for kind in kinds:
+                run = functools.partial(_empty_job, folder, [*command, str(path)], kind, files)
+                found[f"{interpreter}: {label}{kind}"] = run
+    for label, command in _others(folder).items():
+        found[f"no supervisor: {label}"] = functools.partial(_cost, command, folder)
+    return found
 
 
-def _bytecode(module: Path, name: str) -> bytes:
-    from pyboinc.package.stdlib import bytecode
+def _signed_job(key: SigningKey) -> Mapping[str, bytes]:
+    """The files of a job that calls `nothing` once."""
+    code = bundle(nothing).data
+    statement = {BUNDLE: hashlib.sha256(code).hexdigest()}
+    return {
+        BUNDLE: code,
+        SIGNATURE: key.sign(PROJECT, "bench", statement, int(time.time()) + 3600),
+        TRUSTED: key.trusted(PROJECT),
+        TASKS: envelope.pack_job(envelope.Job((envelope.Item("0", envelope.pack_call((), {})),))),
+    }
 
-    return bytecode(module.read_bytes(), name)
+
+def _members(program: bytes) -> Mapping[str, bytes]:
+    with zipfile.ZipFile(io.BytesIO(program)) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def _compiled(program: Mapping[str, bytes], python: Path, folder: Path) -> Path:
+    """The program as bytecode of the interpreter that will run it."""
+    stage = Path(tempfile.mkdtemp(dir=folder))
+    for name, content in program.items():
+        path = stage / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+    return application.compile_zip(stage, python, Path(tempfile.mkdtemp(dir=folder), "main.zip"))
 
 
 def _runtime() -> Path | None:
@@ -70,50 +118,41 @@ def _runtime() -> Path | None:
     return path if path.exists() else None
 
 
-def _interpreters(folder: Path) -> dict[str, list[str]]:
-    """Commands that run the application in a slot; each compiles it for itself first."""
-    found = {}
+def _interpreters() -> Mapping[str, list[str]]:
+    host = {f"host's Python {sys.version_info.major}.{sys.version_info.minor}": [sys.executable, "-I", "-S"]}
     runtime = _runtime()
-    if runtime:
-        found["our interpreter"] = [str(runtime), str(_compiled_by(runtime, folder / "runtime.zip"))]
-    else:
+    if runtime is None:
         print("our interpreter is not built: make runtime")
-    host = Path(sys.executable)
-    found[f"host's Python {sys.version_info.major}.{sys.version_info.minor}"] = [
-        str(host), "-I", "-S", str(_compiled_by(host, folder / "host.zip")),
-    ]  # fmt: skip
-    return found
+        return host
+    return {"our interpreter": [str(runtime)], **host}
 
 
-def _compiled_by(python: Path, into: Path) -> Path:
-    if python == Path(sys.executable):
-        return _application(into)
-    source = Path(pyboinc.__file__).parents[1]
-    code = f"import sys; sys.path[:0] = [{str(source)!r}, {str(Path(__file__).parents[1])!r}]; "
-    code += f"from bench.runtime import _application; from pathlib import Path; _application(Path({str(into)!r}))"
-    subprocess.run([str(python), "-c", code], check=True)
-    return into
+def _empty_job(folder: Path, command: list[str], kind: str, files: Mapping[str, bytes]) -> tuple[float, float]:
+    place = tempfile.mkdtemp(dir=folder)
+    with FakeClient(place) as client:
+        for name, content in files.items():
+            client.link(name, f"wu_1_{name}").write_bytes(content)
+        made = client.link(OUTCOMES, "wu_1_out")
+        before, began = _cpu(), time.perf_counter()
+        client.start(command, {"BENCH_SANDBOX": "1" if kind == "sandbox" else ""})
+        if client.finish() != 0 or (made.exists() and not _returned(made.read_bytes())):
+            raise RuntimeError(client.stderr())
+        cost = _cpu() - before, time.perf_counter() - began
+    shutil.rmtree(place)
+    return cost
 
 
-def _empty_jobs(folder: Path, command: list[str], kind: str) -> list[tuple[float, float]]:
-    costs = []
-    for _ in range(ROUNDS):
-        place = tempfile.mkdtemp(dir=folder)
-        with FakeClient(place) as client:
-            before, began = _cpu(), time.perf_counter()
-            client.start(command, {"BENCH_SANDBOX": "1" if kind == "sandbox" else ""})
-            if client.finish() != 0:
-                raise RuntimeError(client.stderr())
-            costs.append((_cpu() - before, time.perf_counter() - began))
-        shutil.rmtree(place)
-    return costs
+def _returned(outcomes: bytes) -> bool:
+    return [envelope.unpack_outcome(each, []).ending.name for each in envelope.unpack_outcomes(outcomes)] == [
+        "RETURNED"
+    ]
 
 
-def _others(folder: Path) -> dict[str, list[str]]:
+def _others(folder: Path) -> Mapping[str, list[str]]:
     """An empty program by today's other ways, without any supervision."""
-    found = {"no supervisor: host's Python alone": [sys.executable, "-I", "-S", "-c", "pass"]}
+    found = {"host's Python alone": [sys.executable, "-I", "-S", "-c", "pass"]}
     if _runtime():
-        found["no supervisor: our interpreter alone"] = [str(_runtime()), "-c", "pass"]
+        found["our interpreter alone"] = [str(_runtime()), "-c", "pass"]
     program = folder / "empty.py"
     program.write_text("pass\n")
     if importlib.util.find_spec("PyInstaller") is None:
@@ -122,13 +161,13 @@ def _others(folder: Path) -> dict[str, list[str]]:
     for kind, name in (("onefile", "empty"), ("onedir", "empty/empty")):
         tool = [sys.executable, "-m", "PyInstaller", "--noconfirm", "--log-level", "ERROR", f"--{kind}", "empty.py"]
         subprocess.run([*tool, "--distpath", kind], cwd=folder, check=True, capture_output=True)
-        found[f"no supervisor: PyInstaller --{kind}"] = [str(folder / kind / name)]
+        found[f"PyInstaller --{kind}"] = [str(folder / kind / name)]
     return found
 
 
 def _cost(command: list[str], folder: Path) -> tuple[float, float]:
     before, began = _cpu(), time.perf_counter()
-    subprocess.run(command, check=True, cwd=folder)
+    subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL)
     return _cpu() - before, time.perf_counter() - began
 
 
@@ -137,11 +176,57 @@ def _cpu() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _report(label: str, costs: list[tuple[float, float]], target: float = 0) -> None:
-    cpu, wall = ([1000 * cost[which] for cost in costs] for which in (0, 1))
-    middle = statistics.median(cpu)
-    goal = f"  (target {target} ms: {'met' if middle < target else 'MISSED'})" if target else ""
-    print(f"{label:44} CPU {middle:5.0f} ms, least {min(cpu):4.0f}; wall least {min(wall):5.0f} ms{goal}")
+def _print_side_by_side(jobs: Mapping[str, Job]) -> None:
+    """Each job in turn, round after round."""
+    costs: dict[str, list[tuple[float, float]]] = {label: [] for label in jobs}
+    for _ in range(ROUNDS):
+        for label, run in jobs.items():
+            costs[label].append(run())
+    for label, found in costs.items():
+        cpu, wall = ([1000 * cost[which] for cost in found] for which in (0, 1))
+        middle, target = statistics.median(cpu), CPU_TARGET.get(label.rpartition(" ")[2])
+        goal = f"  (target {target} ms: {'met' if middle < target else 'MISSED'})" if target else ""
+        print(f"{label:48} CPU {middle:5.0f} ms, least {min(cpu):4.0f}; wall least {min(wall):5.0f} ms{goal}")
+
+
+def _print_import(folder: Path) -> None:
+    """NumPy as tasks get it, and in a virtual environment of the host's Python: CPU time beyond an empty program's."""
+    runtime = _runtime()
+    if runtime is None:
+        return
+    minor = recipe.PYTHON_VERSION.rpartition(".")[0]
+    try:
+        made = wheels.resolve([NUMPY], recipe.X86_64.short, minor, runtime, folder / "wheels")
+    except (wheels.PackagingError, sources.SourceError) as error:
+        print(f"the import of NumPy is not measured: {error}")
+        return
+    places = [packages.unpack(str(package.path)) for package in made]
+    venv = folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", str(venv)], check=True)
+    pip = [str(venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", NUMPY]
+    subprocess.run(pip, check=True)
+    use = f"import sys; sys.path += {places}; "
+    runs = {
+        "task": [str(runtime), "-c", use + "import numpy"],
+        "empty task": [str(runtime), "-c", use],
+        "venv": [str(venv / "bin" / "python"), "-c", "import numpy"],
+        "empty venv": [str(venv / "bin" / "python"), "-c", ""],
+    }
+    cpu: dict[str, list[float]] = {label: [] for label in runs}
+    for _ in range(ROUNDS):
+        for label, command in runs.items():
+            cpu[label].append(_cost(command, folder)[0])
+    ratios = [
+        (task - empty) / (venv_ - bare)
+        for task, empty, venv_, bare in zip(*(cpu[label] for label in runs), strict=True)
+    ]
+    task, venv_ms = (
+        1000 * (statistics.median(cpu[label]) - statistics.median(cpu[f"empty {label}"])) for label in ("task", "venv")
+    )
+    print(
+        f"import numpy: {task:.0f} ms of CPU in a task, {venv_ms:.0f} in a venv of Python {sys.version_info.major}."
+        f"{sys.version_info.minor}; ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+    )
 
 
 _TIMED = """

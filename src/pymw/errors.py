@@ -23,10 +23,12 @@ CodecError (a ValueError, with the path to the culprit) is the cause of the Unsh
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import BrokenExecutor
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
+    from pymw.broken import BrokenBackend
     from pymw.outcome import Attempt, ExceptionData
 
 __all__ = [
@@ -71,10 +73,6 @@ class UnsupportedOption(BackendError, ValueError):
     def __init__(self, option: str, backend: str, reason: str = "") -> None:
         self.option, self.backend = option, backend
         super().__init__(f"backend {backend!r} cannot honour {option}=" + (f": {reason}" if reason else ""))
-
-
-class BrokenBackend(BackendError, BrokenExecutor):
-    """The backend stopped for good; every unfinished task fails with this."""
 
 
 class UnshippableError(PyMWError, TypeError):
@@ -153,3 +151,11 @@ class NotInsideTask(PyMWError, RuntimeError):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*(args or ("a task on a volunteer's computer cannot be a master itself",)))
+
+
+def __getattr__(name: str) -> Any:
+    if name != "BrokenBackend":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from pymw.broken import BrokenBackend
+
+    return BrokenBackend

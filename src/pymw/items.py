@@ -16,11 +16,9 @@ import stat
 import struct
 import sys
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
 
 from pymw import codec, envelope, signature
 from pymw.outcome import Ending, ExceptionData, Outcome
@@ -28,7 +26,10 @@ from pymw.volunteer import BUNDLE, FILES, HOST_FAILED, JOURNAL, OUTCOMES, PROGRE
 from pymw.worker import CurrentTask, install, perform, seed_generators
 from pymw.workplace import left_behind, workplace
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import IO, Any
+
     from pyboinc.ending import ChildExit
     from pymw.loader import Loaded
 
@@ -166,6 +167,8 @@ def _loaded() -> Loaded | None:
         sys.stderr.write(f"refused: {refused}\n")
         return None
     except BaseException:  # noqa: BLE001 - whatever the user's modules raise: the traceback is for the attempt's record
+        import traceback
+
         traceback.print_exc()
         return None
     for module in loaded.requires:

@@ -14,9 +14,12 @@ import types
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from pymw import codec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Loaded", "load"]
 
@@ -61,8 +64,8 @@ def _unpack_modules(members: dict[str, bytes], folder: Path) -> None:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
     if str(folder) not in sys.path:
+        sys.path_importer_cache.pop(str(folder), None)  # `invalidate_caches` would import a tenth of the library
         sys.path.insert(0, str(folder))
-        importlib.invalidate_caches()
 
 
 def _run_main(units: list[dict[str, Any]], members: dict[str, bytes], own: tuple[str, ...]) -> None:

@@ -5,17 +5,20 @@ from __future__ import annotations
 import builtins
 import enum
 import sys
-import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Callable, Optional
 
 from pymw.errors import RemoteError, RemoteTraceback, TaskError, TimeLimitExceeded, UnshippableError, WorkerLost
 
-__all__ = ["Attempt", "Ending", "ExceptionData", "Outcome", "Resolve", "resolve_imported"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable, Optional
 
-# (module, qualname) -> the exception class, or None where the master does not have it.
-Resolve = Callable[[str, str], Optional[type]]
+    # (module, qualname) -> the exception class, or None where the master does not have it.
+    Resolve = Callable[[str, str], Optional[type]]
+
+__all__ = ["Attempt", "Ending", "ExceptionData", "Outcome", "resolve_imported"]
+
 DEEPEST_CHAIN = 20
 
 
@@ -68,6 +71,8 @@ class ExceptionData:
         depth: int = 0,
     ) -> ExceptionData:
         """Describe `error`; `encodable` tells whether a value could travel, `skip` leaves out the runner's frames."""
+        import traceback  # not where all goes well: an empty job would feel it
+
         kind = type(error)
 
         def linked(other: BaseException | None) -> ExceptionData | None:

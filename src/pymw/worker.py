@@ -10,9 +10,12 @@ import contextlib
 import contextvars
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Callable
 
 from pymw.outcome import Ending, ExceptionData, Outcome
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
 
 __all__ = [
     "CurrentTask",

@@ -230,3 +230,16 @@ def test_the_program_runs_on_the_oldest_python_that_is_promised(slot: Path) -> N
     done = subprocess.run([python, "worker.pyz"], cwd=slot, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert outcomes(slot)[0].value == 42
+
+
+COSTLY = {"concurrent.futures", "importlib.metadata", "logging", "traceback", "typing"}
+
+
+def test_an_empty_job_loads_nothing_costly(slot: Path) -> None:
+    """Its processor time is nearly all imports."""
+    prepare(slot, errands.double, (1,))
+    code = "import sys; sys.path.insert(0, 'worker.pyz'); from pymw import items; items.run(); print(*sys.modules)"
+    command = [sys.executable, "-I", "-S", "-c", code]
+    done = subprocess.run(command, cwd=slot, capture_output=True, text=True, timeout=60, check=True)
+    assert not COSTLY & set(done.stdout.split())
+    assert outcomes(slot)[0].value == 2

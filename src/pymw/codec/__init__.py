@@ -16,11 +16,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
 
 from pymw.codec.decoder import Decoder
 from pymw.codec.encoder import Encoder
 from pymw.codec.wire import DEFAULT_LIMITS, MAGIC, CodecError, Limits, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["DEFAULT_LIMITS", "CodecError", "Limits", "Record", "classes", "decode", "digest", "encode"]
 

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any
 from uuid import UUID
 
 from pymw.codec.wire import DTYPE, MAX_FRACTION_BYTES, CodecError, Limits, Record
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Decoder"]
 

@@ -11,10 +11,13 @@ from collections.abc import Callable, Collection
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
-from typing import Any
 from uuid import UUID
 
 from pymw.codec.wire import DTYPE, MAX_FRACTION_BYTES, CodecError, Limits
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["Encoder"]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __all__ = ["DEFAULT_LIMITS", "DTYPE", "MAGIC", "MAX_FRACTION_BYTES", "CodecError", "Limits", "Record"]
 

@@ -22,6 +22,7 @@ PLATFORMS = ("x86_64-pc-linux-gnu", "aarch64-unknown-linux-gnu", "x86_64-apple-d
 SHEBANG = b"#!/usr/bin/env python3\n"
 PART_OF_PYMW = (
     "__init__",
+    "broken",
     "envelope",
     "errors",
     "items",
