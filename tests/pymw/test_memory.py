@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.pymw.test_losses import eventually, gone
 
 from pymw import Master
 from pymw.backends.local.memory import MAPPED, Heap, Place, Window, create
@@ -239,11 +242,68 @@ def test_nothing_is_left_of_who_is_killed(victim: str, tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait(LIMIT)
-    from tests.pymw.test_losses import eventually, gone
-
     assert eventually(lambda: all(gone(pid) for pid in pids))
     assert not [path.name for path in tmp_path.iterdir() if path != script]
     assert in_shared_memory() <= before
+
+
+HUGE = 256 * MIB
+
+
+def huge(flag: str, first: str) -> Any:
+    """At the first try, say which process is about to write so much shared memory."""
+    result = np.full(HUGE, 7, dtype=np.uint8)
+    if not Path(first).exists():
+        Path(first).touch()
+        Path(flag).write_text(str(os.getpid()))
+    return result
+
+
+def shared_by(pid: int) -> list[Path]:
+    """The pieces of shared memory that a process has open."""
+    found = []
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            if descriptor.readlink().name.startswith("memfd:pymw"):
+                found.append(descriptor)
+        except FileNotFoundError:
+            pass  # closed meanwhile
+    return found
+
+
+def stopped_in_the_middle(pid: int) -> bool:
+    """Stop the process while it writes: the first of its bytes are there, and the last are not."""
+    deadline = time.monotonic() + LIMIT
+    while not (grown := [memory for memory in shared_by(pid) if memory.stat().st_blocks * 512 >= HUGE]):
+        assert time.monotonic() < deadline
+    os.kill(pid, signal.SIGSTOP)
+    content = grown[0].open("rb", buffering=0)
+    with content, mmap.mmap(content.fileno(), HUGE, prot=mmap.PROT_READ) as memory:
+        return memory[HUGE - MIB] == 0
+
+
+def test_a_worker_killed_while_it_writes_shared_memory_costs_an_attempt_and_leaves_nothing(tmp_path: Path) -> None:
+    flag, first, before = tmp_path / "pid", tmp_path / "first", in_shared_memory()
+    mine = len(shared_by(os.getpid()))
+    with Master("local", max_workers=2) as master:
+        for _ in range(20):  # the system may well give this process its turn too late
+            future = master.submit(huge, str(flag), str(first))
+            assert eventually(lambda: flag.exists() and flag.read_text())
+            pid = int(flag.read_text())
+            in_the_middle = stopped_in_the_middle(pid)
+            os.kill(pid, signal.SIGKILL)
+            assert int(future.result(LIMIT).sum(dtype=np.int64)) == 7 * HUGE
+            if in_the_middle:
+                break
+            flag.unlink()
+            first.unlink()
+        assert in_the_middle
+        assert [attempt.ending for attempt in future.attempts] == ["killed by SIGKILL"]
+        assert list(master.map(abs, range(-100, 0), timeout=LIMIT)) == list(range(100, 0, -1))
+        del future
+    assert eventually(lambda: gone(pid))
+    assert in_shared_memory() <= before
+    assert len(shared_by(os.getpid())) == mine
 
 
 SCARCE = """

@@ -19,7 +19,7 @@ from pymw.backends.local import wire
 from pymw.backends.local.chunks import Chunk, Queue, Stretch
 from pymw.backends.local.incoming import events_of, unreadable
 from pymw.backends.local.outgoing import one_by_one, prepared, segment, travelling_alone
-from pymw.backends.local.process import WorkerProcess, end_of
+from pymw.backends.local.process import WorkerProcess
 from pymw.backends.local.settings import count, environment, initializer
 from pymw.backends.local.store import Region, Store
 from pymw.backends.local.waiting import Waiter
@@ -367,13 +367,13 @@ class LocalBackend:
 
     # Losses, time limits, moving work.
 
-    def _lose(self, worker: WorkerProcess, events: list[Event], ending: str = "") -> None:
+    def _lose(self, worker: WorkerProcess, events: list[Event]) -> None:
         """The worker is gone: charge the item that it ran, and move the rest on."""
         self._workers.remove(worker)
         self._waiter.remove(worker.connection)
         if not worker.retiring:
             worker.kill()  # with whatever it started
-        ending = ending or end_of(worker.wait(GRACE))
+        ending = worker.ending(GRACE)
         if not worker.ready and not self._closing:
             self._failed_starts += 1
             if self._failed_starts >= STARTS_ALLOWED:

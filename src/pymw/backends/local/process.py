@@ -20,10 +20,11 @@ from pymw.backends.local.live import MARK, READ, LivePage
 from pymw.backends.local.memory import Place, Window, create
 from pymw.backends.local.store import Region
 
-__all__ = ["WorkerProcess", "end_of"]
+__all__ = ["WorkerProcess"]
 
 FUNCTIONS_KEPT = 256
 FUNCTION_BYTES_KEPT = 256 << 20
+KILLED = 9  # the number of SIGKILL, which Windows has no name for
 
 # The script's own top level is never run: `__main__` of the child is this line.
 _CODE = "import sys; sys.path[0:1] = []; sys.path.append(sys.argv.pop(1)); "
@@ -41,6 +42,7 @@ class WorkerProcess:
         shared = [store, self.outbox.descriptor]
         self._lifeline, self._process = _start(theirs, self.page, token, shared, environment)
         theirs.close()
+        self._kills_before = _kills_for_memory()
         self.page.forget_descriptor()
         self.pid = self._process.pid
         self.name = f"process {self.pid}"
@@ -139,6 +141,13 @@ class WorkerProcess:
         except subprocess.TimeoutExpired:
             return None
 
+    def ending(self, patience: float) -> str:
+        """How it ended, in words."""
+        code = self.wait(patience)
+        if code == -KILLED and _kills_for_memory() > self._kills_before:
+            return f"{end_of(code)}; the system was out of memory, and ended a process for it"
+        return end_of(code)
+
     def close(self) -> None:
         """Free everything; the process is over."""
         self.connection.close()
@@ -148,6 +157,14 @@ class WorkerProcess:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
+
+
+def _kills_for_memory() -> int:
+    """How many processes the Linux kernel has ended for want of memory, in this or any container of the machine."""
+    try:
+        return int(Path("/proc/vmstat").read_bytes().rpartition(b"\noom_kill ")[2].split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def end_of(code: int | None) -> str:
