@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 
-from pymw import Master, checkpoint, progress
+from pymw import Master, checkpoint, log, progress
 
 
 def double(x):
@@ -19,6 +19,7 @@ def double(x):
 def shout(text):
     print(text.upper())
     print(text, file=sys.stderr)
+    log(f"said {text}")
     return len(text)
 
 

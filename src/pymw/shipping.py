@@ -130,7 +130,8 @@ def own_modules_by_value() -> Iterator[None]:
     from pymw.owners import is_the_users
 
     with _registering:
-        modules = [module for name, module in list(sys.modules.items()) if is_the_users(name, module)]
+        found = [module for name, module in list(sys.modules.items()) if is_the_users(name, module)]
+        modules = list({module.__name__: module for module in found}.values())  # mpi4py has the script under two names
         for module in modules:
             cloudpickle.register_pickle_by_value(module)
         try:

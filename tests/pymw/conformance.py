@@ -49,8 +49,30 @@ def fail_on_two(x: int) -> int:
 def tell(fraction: float) -> str:
     pymw.progress(fraction)
     pymw.log("telling")
+    pymw.log(fraction)
     pymw.checkpoint.save({"fraction": fraction})
     return "told"
+
+
+def tell_and_fail() -> None:
+    pymw.log("so far")
+    print("and then")
+    raise ValueError("no further")
+
+
+def saved_and_due() -> tuple[object, object, bool]:
+    before = pymw.checkpoint.load("nothing")
+    pymw.checkpoint.save([1, 2])
+    return before, pymw.checkpoint.load("nothing"), pymw.checkpoint.due()
+
+
+def speak(words: str) -> int:
+    print(words)
+    thread = threading.Thread(target=print, args=("aside",))
+    thread.start()
+    thread.join()
+    print(words.upper(), file=sys.stderr)
+    return len(words)
 
 
 class TwoArguments(Exception):
@@ -302,9 +324,57 @@ class Beside(Backed):
     def test_progress_log_and_checkpoint_do_no_harm(self, master: Master) -> None:
         future = master.submit(tell, 0.5)
         assert future.result(self.limit) == "told"
-        if master.capabilities.logs:
-            assert future.log == ("telling",)
+        assert future.log == (("telling", "0.5") if master.capabilities.logs else ())
         assert list(master.map(tell, [0.1, 0.9], timeout=self.limit)) == ["told", "told"]
+
+    def test_what_is_logged_in_a_map_is_seen_too(self, master: Master, caplog: pytest.LogCaptureFixture) -> None:
+        with caplog.at_level("INFO", "pymw.task"):
+            assert list(master.map(tell, [0.1, 0.9], timeout=self.limit)) == ["told", "told"]
+        lines = ["tell 0: 0.1", "tell 0: telling", "tell 1: 0.9", "tell 1: telling"]
+        assert sorted(caplog.messages) == (lines if master.capabilities.logs else [])
+
+    def test_what_is_printed_comes_home_and_only_that(self, master: Master) -> None:
+        futures = [master.submit(speak, words) for words in ("hello", "good bye")]
+        assert [future.result(self.limit) for future in futures] == [5, 8]
+        told = [(future.stdout, future.stderr) for future in futures]
+        if master.capabilities.output:
+            assert told == [("hello\naside\n", "HELLO\n"), ("good bye\naside\n", "GOOD BYE\n")]
+        else:
+            assert told == [("", ""), ("", "")]
+
+    def test_a_task_that_fails_tells_what_it_had_to_tell(self, master: Master) -> None:
+        future = master.submit(tell_and_fail)
+        with pytest.raises(ValueError, match="no further"):
+            future.result(self.limit)
+        assert future.log == (("so far",) if master.capabilities.logs else ())
+        assert future.stdout == ("and then\n" if master.capabilities.output else "")
+
+    def test_a_checkpoint_is_there_again_and_never_anothers(self, master: Master) -> None:
+        for _ in range(2):
+            assert master.submit(saved_and_due).result(self.limit) == ("nothing", [1, 2], False)
+        seen = list(master.map(lambda _: saved_and_due(), range(3), timeout=self.limit))
+        assert seen == [("nothing", [1, 2], False)] * 3
+
+    def test_progress_is_seen_while_the_task_runs_if_that_is_promised(self, master: Master, tmp_path: Path) -> None:
+        go = tmp_path / "go"
+
+        def wait_for(file: str) -> float:
+            pymw.progress(0.25)
+            deadline = time.monotonic() + 60
+            while not Path(file).exists() and time.monotonic() < deadline:
+                time.sleep(0.01)
+            return 1.0
+
+        if not master.capabilities.progress:
+            go.touch()
+        future = master.submit(wait_for, str(go))
+        deadline = time.monotonic() + self.limit
+        while master.capabilities.progress and future.progress != 0.25:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        go.touch()
+        assert future.result(self.limit) == 1.0
+        assert future.progress == 1.0
 
     def test_status_tells(self, master: Master) -> None:
         assert master.backend in str(master.status())

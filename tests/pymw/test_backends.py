@@ -22,9 +22,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import errands
 from tests.pymw.conformance import Suite
 
-from pymw import BrokenBackend, Master, UnknownBackend, UnshippableError, WorkerLost
+from pymw import BrokenBackend, Master, UnknownBackend, UnshippableError, WorkerLost, checkpoint
+from pymw.backends.at_worker import Beside, in_process
+from pymw.shipping import pack
 
 LIMIT = 60.0
 
@@ -138,6 +141,73 @@ def test_a_killer_on_dask_costs_nobody_else(tmp_path: Path, monkeypatch: pytest.
         flag = str(tmp_path / "died")
         assert list(master.map(die_once, range(60), [37] * 60, [flag] * 60, timeout=120)) == list(range(60))
         assert Path(flag).exists()
+
+
+@pytest.mark.parametrize("tries_of_dask", [0, 3])
+def test_a_task_that_dask_lost_goes_on_from_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tries_of_dask: int
+) -> None:
+    if importlib.util.find_spec("distributed") is None:
+        pytest.skip("not installed: distributed (the extra dask)")
+    monkeypatch.setenv("DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES", str(tries_of_dask))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    with dask_cluster(tmp_path) as address, Master(f"dask:{address}") as master:
+        future = master.submit(errands.once_more, "")
+        assert future.result(120) == 5
+        assert len(future.attempts) == (1 if tries_of_dask == 0 else 0)
+    assert not list(tmp_path.glob("pymw-*"))
+
+
+RESUMED = """
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pymw import Master
+from tests import errands
+
+def executor():
+    return {executor}
+
+if __name__ == "__main__":
+    with Master(executor(), run="to be resumed") as master:
+        print("started at", master.submit(errands.once_more, "").result())
+"""
+
+
+@pytest.mark.parametrize(
+    "executor", ["ProcessPoolExecutor(1, get_context('spawn'))", "ThreadPoolExecutor(1)", "'mpi'", "'local:1'"]
+)
+def test_a_run_that_is_taken_up_again_goes_on_from_its_checkpoints(executor: str, tmp_path: Path) -> None:
+    """The first time the task takes its worker along, and with it whatever cannot live without it."""
+    script = tmp_path / "script.py"
+    script.write_text(RESUMED.format(executor=executor))
+    command = [sys.executable, str(script)]
+    if executor == "'mpi'":
+        if shutil.which("mpiexec") is None or importlib.util.find_spec("mpi4py") is None:
+            pytest.skip("not installed: mpiexec or mpi4py (the extra mpi and Debian's openmpi-bin)")
+        command[1:1] = ["-m", "mpi4py.futures"]
+        command[:0] = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+    here = os.environ | {"PYMW_HOME": str(tmp_path / "home"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    first = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, env=here)
+    if executor != "'local:1'":  # there the worker alone is lost, and the task goes on at once
+        assert first.returncode, first.stdout + first.stderr
+        first = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, check=False, env=here)
+    assert first.stdout == "started at 5\n", first.stderr
+    assert not list((tmp_path / "home").glob("runs/*/checkpoints/*"))
+
+
+def test_a_worker_that_does_not_see_the_folder_of_checkpoints_says_so() -> None:
+    def save_twice() -> tuple[object, bool]:
+        checkpoint.save(1)
+        checkpoint.save(2)
+        return checkpoint.load("nothing"), checkpoint.due()
+
+    beside = Beside(["a"], "/no/such/folder", printed=True, master="another process")
+    [data] = in_process(pack(save_twice), pack([((), {})]), beside)
+    outcome = pickle.loads(data)
+    assert outcome.value == ("nothing", False)
+    assert len(outcome.log) == 1
+    assert "checkpoints are not kept" in outcome.log[0]
 
 
 class Careless(Executor):

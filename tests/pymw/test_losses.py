@@ -458,12 +458,12 @@ def test_other_ways_to_start_workers_are_refused_by_name() -> None:
 
 def test_checkpoints_are_due_now_and_then_and_never_outside_a_task(master: Master) -> None:
     def due_saved_due() -> tuple[bool, bool, bool]:
-        from pymw.backends.local import child
+        from pymw import kept
 
         early = pymw.checkpoint.due()
-        child.CHECKPOINT_EVERY = 0.0
+        kept.DUE_EVERY = 0.0
         now = pymw.checkpoint.due()
-        child.CHECKPOINT_EVERY = 3600.0
+        kept.DUE_EVERY = 3600.0
         pymw.checkpoint.save(1)
         return early, now, pymw.checkpoint.due()
 

@@ -177,7 +177,8 @@ def test_an_unsendable_result_is_refused_before_anything_is_sent(boinc: Master) 
 def test_what_a_task_printed_and_where_it_ran_is_told(boinc: Master) -> None:
     future = boinc.submit(errands.shout, "hello")
     assert future.result(LIMIT) == 5
-    assert (future.stdout, future.stderr) == ("HELLO\n", "hello\n")
+    assert (future.stdout, future.stderr, future.log) == ("HELLO\n", "hello\n", ("said hello",))
+    assert boinc.capabilities.output and boinc.capabilities.logs
     assert future.worker.startswith("host ")
 
 

@@ -1,7 +1,8 @@
 """Any `concurrent.futures.Executor` as a backend: the door to pools and clusters that have one.
 
 Functions and arguments travel as our own pickles, so that a lambda or a function of the script works wherever
-cloudpickle is; an Executor that runs threads gets them as they are. An Executor cannot kill a running task.
+cloudpickle is; an Executor that runs threads gets them as they are. An Executor cannot kill a running task, and tells
+nothing of it before its end, so that what the function prints and logs comes home with its outcome.
 """
 
 # ruff: noqa: BLE001 - reading and writing the user's objects may raise anything
@@ -9,17 +10,32 @@ cloudpickle is; an Executor that runs threads gets them as they are. An Executor
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import pickle
-import platform
+import shutil
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, CancelledError, Executor, Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
-from pymw import worker
-from pymw.backends.protocol import AttemptLost, BackendStatus, Batch, Broken, Call, Capabilities, Ended, Event, Setup
+from pymw.backends.at_worker import Beside, in_process, in_thread, process
+from pymw.backends.protocol import (
+    AttemptLost,
+    BackendStatus,
+    Batch,
+    Broken,
+    Call,
+    Capabilities,
+    Ended,
+    Event,
+    Logged,
+    Progressed,
+    Setup,
+)
 from pymw.errors import BackendError, BrokenBackend, UnshippableError
 from pymw.files import InFolder, Left
 from pymw.outcome import Attempt, Ending, Outcome, resolve_imported
@@ -60,11 +76,18 @@ class ExecutorBackend:
         self.capabilities = Capabilities(
             trusted=True,
             survives_worker_loss=survives_worker_loss,
+            progress=self._in_threads,
+            logs=True,
+            output=not self._in_threads,
+            checkpoints=True,
             files=not self._in_threads,
             counts_attempts=self._in_threads,
         )
+        # Made before anything is handed out: workers keep checkpoints if they see it.
+        self._checkpoints = Path() if setup.run is None else setup.run.folder / "checkpoints"
+        self._checkpoints_last = setup.run is not None
         self._lock = threading.RLock()
-        self._home: deque[tuple[Batch, Future[Any]]] = deque()  # chunks that came home and were not yet delivered
+        self._home: deque[Callable[[], list[Event]]] = deque()  # what came home and was not yet delivered
         self._handing_out, self._delivering = threading.Lock(), threading.Lock()
         self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been handed out
         self._out: dict[Future[Any], Batch] = {}
@@ -119,6 +142,8 @@ class ExecutorBackend:
             future.cancel()
         if self._close is not None:
             self._close()
+        if not self._checkpoints_last and self._checkpoints != Path():
+            shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     # Handing out.
 
@@ -150,14 +175,22 @@ class ExecutorBackend:
         future.add_done_callback(self._take_home)
 
     def _call(self, part: Batch) -> Future[Any]:
+        beside = Beside(_ids(part), str(self._folder()), not part.call.many, process())
         if self._in_threads:
             tasks = [(args, dict(part.kwargs)) for _, args in part.tasks()]
-            return self._executor.submit(_in_thread, part.call.function, tasks)
+            tell = functools.partial(self._told, part)
+            return self._executor.submit(in_thread, part.call.function, tasks, beside, tell)
         with self._pickling():
             data = pack([(args, dict(part.kwargs)) for _, args in part.tasks()], "args")
             if self._code[0] != part.call.number:  # the chunks of one map follow each other
                 self._code = part.call.number, self._packed(part.call)
-        return self._executor.submit(_in_process, self._code[1], data)
+        return self._executor.submit(in_process, self._code[1], data, beside)
+
+    def _folder(self) -> Path:
+        if self._checkpoints == Path():
+            self._checkpoints = Path(tempfile.mkdtemp(prefix="pymw-"))
+        self._checkpoints.mkdir(mode=0o700, exist_ok=True)
+        return self._checkpoints
 
     def _packed(self, call: Call) -> bytes:
         function = InFolder.of(call.function, call.options, carry=self._elsewhere)
@@ -167,14 +200,22 @@ class ExecutorBackend:
 
     def _take_home(self, future: Future[Any]) -> None:
         with self._lock:
-            self._home.append((self._out.pop(future), future))
-        _in_turn(self._delivering, lambda: bool(self._home), self._deliver_one)
+            part = self._out.pop(future)
+        self._deliver(lambda: self._events(part, future))
         self._hand_out()
 
+    def _told(self, part: Batch, position: int, told: float | str) -> None:
+        kind: Any = Logged if isinstance(told, str) else Progressed
+        self._deliver(lambda: [kind(part.call, part.indices[position], told)])
+
+    def _deliver(self, found: Callable[[], list[Event]]) -> None:
+        self._home.append(found)
+        _in_turn(self._delivering, lambda: bool(self._home), self._deliver_one)
+
     def _deliver_one(self) -> None:
-        part, future = self._home.popleft()
+        found = self._home.popleft()
         if not self._closed:
-            self._collector.deliver(self._events(part, future))
+            self._collector.deliver(found())
 
     def _events(self, part: Batch, future: Future[Any]) -> list[Event]:
         call = part.call
@@ -191,7 +232,11 @@ class ExecutorBackend:
             return self._again_one_by_one(part)
         except Exception as error:  # the engine's own way of saying that it lost the worker
             return self._lost(part, Attempt(self.name, f"{type(error).__name__}: {error}"))
-        return [self._ended(call, index, outcome) for index, outcome in zip(part.indices, outcomes, strict=True)]
+        events: list[Event] = []
+        for index, outcome in zip(part.indices, outcomes, strict=True):
+            events += (Logged(call, index, line) for line in outcome.log)
+            events.append(self._ended(call, index, outcome))
+        return events
 
     def _again_one_by_one(self, part: Batch) -> list[Event]:
         """Until the culprit stands alone."""
@@ -217,6 +262,10 @@ class ExecutorBackend:
         return Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})", resolve_imported))
 
 
+def _ids(part: Batch) -> list[str]:
+    return list(part.keys) if part.keys is not None else [f"{part.call.id}-{index}" for index in part.indices]
+
+
 def _in_turn(turn: threading.Lock, pending: Callable[[], bool], step: Callable[[], None]) -> None:
     """Step while something is pending, in one thread at a time.
 
@@ -229,45 +278,3 @@ def _in_turn(turn: threading.Lock, pending: Callable[[], bool], step: Callable[[
                 step()
         finally:
             turn.release()
-
-
-Tasks = list[tuple[tuple[Any, ...], dict[str, Any]]]
-
-
-def _in_thread(function: Callable[..., Any], tasks: Tasks) -> list[Outcome]:
-    name = threading.current_thread().name
-    return [_perform(function, args, kwargs, name) for args, kwargs in tasks]
-
-
-def _in_process(function: bytes, tasks: bytes) -> list[bytes]:
-    """Runs at the executor's worker, where this module must be importable."""
-    name = f"process {os.getpid()} on {platform.node()}"
-    try:
-        called, calls = pickle.loads(function), pickle.loads(tasks)  # noqa: S301 - the master's own
-    except Exception as error:
-        raise UnshippableError(f"it cannot be read by {name}: {type(error).__name__}: {error}") from error
-    return [_packed(_perform(called, args, kwargs, name)) for args, kwargs in calls]
-
-
-def _perform(function: Callable[..., Any], args: Any, kwargs: Any, name: str) -> Outcome:
-    with worker.running(worker.CurrentTask()):
-        return worker.perform(function, args, kwargs, worker=name, encodable=_encodable)
-
-
-def _encodable(value: Any) -> bool:
-    try:
-        pack(value)
-    except Exception:
-        return False
-    return True
-
-
-def _packed(outcome: Outcome) -> bytes:
-    try:
-        return pack(outcome)
-    except UnshippableError:
-        try:
-            pack(outcome.value, "result")
-        except UnshippableError as error:
-            return pack(Outcome(Ending.UNSENDABLE, detail=str(error), worker=outcome.worker))
-        raise

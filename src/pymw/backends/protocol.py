@@ -65,7 +65,8 @@ class Capabilities:
     trusted: bool = False  # workers are the user's own: pickle may travel
     progress: bool = False  # progress() reaches the master
     logs: bool = False  # log() reaches the master
-    checkpoints: bool = False  # a retry goes on from the last checkpoint
+    output: bool = False  # what a submitted function prints comes home: TaskFuture.stdout and stderr
+    checkpoints: bool = False  # a later attempt goes on from the last checkpoint
     files: bool = False  # options files and outputs
     packages: bool = False  # option packages
     shared_files: bool = False  # workers see the master's file system: Master.share

@@ -49,6 +49,8 @@ class BoincBackend:
         deadlines=True,
         redundancy=True,
         progress=True,
+        logs=True,
+        output=True,
         files=True,
         packages=True,
         priorities=True,

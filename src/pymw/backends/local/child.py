@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import itertools
 import os
 import pickle
@@ -15,7 +14,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,12 @@ from pymw.backends.local import wire
 from pymw.backends.local.live import MARK, LivePage, first_mark
 from pymw.backends.local.memory import Place, Window
 from pymw.backends.local.outbox import Outbox
+from pymw.captured import captured
+from pymw.kept import Checkpoints
 from pymw.outcome import Ending, ExceptionData, Outcome
 
 FLUSH_EVERY = 0.1  # seconds: how much a death can cost of finished work
 TELL_EVERY = 0.05  # seconds between two progress messages of a task
-CHECKPOINT_EVERY = 10.0
-KEEP_OUTPUT = 1 << 16  # characters of captured output per task
 
 
 def main(connection: Connection, page: LivePage, store: int, outbox: int, lifeline: int) -> None:
@@ -186,9 +185,9 @@ class Child:
         return mark - self._mark
 
     def _run_one(self, function: Any, arguments: Any, position: int, results: Results) -> None:
-        with captured() as (stdout, stderr):
+        with captured() as printed:
             outcome = worker.perform(function, *arguments, encodable=_picklable, worker=self._name)
-        results.outcome(position, outcome, stdout.text, stderr.text)
+        results.outcome(position, outcome, printed.stdout, printed.stderr)
 
     def _read(
         self,
@@ -312,8 +311,7 @@ class LocalTask(worker.CurrentTask):
         self._serial = serial
         self._origins = origins
         self._told = (-1, 0.0)
-        self._files: set[Path] = set()
-        self._saved = time.monotonic()
+        self._checkpoints = Checkpoints(child.checkpoints)
 
     @property
     def id(self) -> str:  # type: ignore[override]
@@ -338,89 +336,19 @@ class LocalTask(worker.CurrentTask):
 
     def load(self, default: Any) -> Any:
         """From a file that survives this process."""
-        try:
-            value = wire.loads(self._file.read_bytes())
-            self._files.add(self._file)
-            return value
-        except FileNotFoundError:
-            return default
+        return self._checkpoints.load(self.id, default)
 
     def save(self, value: Any) -> None:
-        """Into a new file that takes the old one's place."""
-        data, file = wire.dumps(value), self._file
-        assert isinstance(data, bytes)
-        file.parent.mkdir(mode=0o700, exist_ok=True)
-        draft = file.with_suffix(".new")
-        draft.write_bytes(data)
-        draft.replace(file)
-        self._files.add(file)
-        self._saved = time.monotonic()
+        """Likewise."""
+        self._checkpoints.save(self.id, value)
+
+    def due(self) -> bool:
+        """As its checkpoints say."""
+        return self._checkpoints.due()
 
     def forget(self) -> None:
         """The chunk is over, and this process has survived it."""
-        for file in self._files:
-            file.unlink(missing_ok=True)
-
-    def due(self) -> bool:
-        """Every ten seconds."""
-        return time.monotonic() - self._saved >= CHECKPOINT_EVERY
-
-    @property
-    def _file(self) -> Path:
-        return self._child.checkpoints / self.id
-
-
-class Tee(io.TextIOBase):
-    """Standard output that keeps what passes through it."""
-
-    def __init__(self, beneath: Any) -> None:
-        self._beneath = beneath
-        self._kept: list[str] = []
-        self._size = 0
-
-    def write(self, text: str) -> int:
-        """Pass `text` on and keep it."""
-        if self._size < KEEP_OUTPUT:
-            self._kept.append(text[: KEEP_OUTPUT - self._size])
-            self._size += len(text)
-        self._beneath.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        """Pass it on."""
-        self._beneath.flush()
-
-    def fileno(self) -> int:
-        """The descriptor beneath, for subprocesses."""
-        return int(self._beneath.fileno())
-
-    def isatty(self) -> bool:
-        """As what is beneath says."""
-        return bool(self._beneath.isatty())
-
-    @property
-    def encoding(self) -> str:  # type: ignore[override]
-        """As what is beneath says."""
-        return str(self._beneath.encoding)
-
-    @property
-    def text(self) -> str:
-        """What was written."""
-        return "".join(self._kept)
-
-
-@contextlib.contextmanager
-def captured() -> Iterator[tuple[Tee, Tee]]:
-    """Keep what is printed, and print it."""
-    before = sys.stdout, sys.stderr
-    tees = Tee(before[0]), Tee(before[1])
-    sys.stdout, sys.stderr = tees
-    try:
-        yield tees
-    finally:
-        if tees[0]._kept:
-            before[0].flush()
-        sys.stdout, sys.stderr = before
+        self._checkpoints.forget()
 
 
 def _picklable(value: Any) -> bool:

@@ -57,6 +57,7 @@ CAPABILITIES = Capabilities(
     trusted=True,
     progress=True,
     logs=True,
+    output=True,
     checkpoints=True,
     files=True,
     shared_files=True,
