@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import pickle
 import platform
@@ -97,7 +98,7 @@ def in_thread(
     name, checkpoints = threading.current_thread().name, _checkpoints(beside)
     outcomes = []
     for position, (args, kwargs) in enumerate(tasks):
-        task = ThreadsTask(beside.ids[position], checkpoints, lambda told, position=position: tell(position, told))
+        task = ThreadsTask(beside.ids[position], checkpoints, functools.partial(tell, position))
         with worker.running(task):
             outcomes.append(worker.perform(function, args, kwargs, worker=name, encodable=_encodable))
     if checkpoints is not None:
@@ -118,8 +119,8 @@ def in_process(function: bytes, tasks: bytes, beside: Beside) -> list[bytes]:
         keeping = captured() if beside.printed and name != beside.master else contextlib.nullcontext(Printed())
         with worker.running(current), keeping as printed:
             outcome = worker.perform(called, args, kwargs, worker=name, encodable=_encodable)
-        told = {"stdout": printed.stdout, "stderr": printed.stderr, "log": tuple(current.logged)}
-        outcomes.append(_packed(dataclasses.replace(outcome, **told)))
+        log = tuple(current.logged)
+        outcomes.append(_packed(dataclasses.replace(outcome, stdout=printed.stdout, stderr=printed.stderr, log=log)))
     if checkpoints is not None:
         checkpoints.forget()
     return outcomes
