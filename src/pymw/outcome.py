@@ -115,7 +115,7 @@ class ExceptionData:
         error.__cause__ = self.cause.rebuild(resolve) if self.cause is not None else None
         error.__suppress_context__ = self.suppress_context
         if self.traceback:
-            error.__cause__ = RemoteTraceback(self.traceback)
+            error.__cause__ = RemoteTraceback(_with_lines_of_cells(self.traceback))
         return error
 
     def _instance(self, resolve: Resolve) -> BaseException:
@@ -205,6 +205,23 @@ def resolve_imported(module: str, qualname: str) -> type | None:
     for part in qualname.split("."):
         found = getattr(found, part, None)
     return found if isinstance(found, type) else None
+
+
+def _with_lines_of_cells(traceback: str) -> str:
+    """The text of a traceback with lines of a notebook's cells, of which only the master has the source."""
+    import linecache
+
+    lines = traceback.splitlines(keepends=True)
+    told = []
+    for line, following in zip(lines, [*lines[1:], ""]):
+        told.append(line)
+        _, quote, rest = line.partition('  File "')
+        if quote and not following.startswith("    "):
+            file, _, place = rest.partition('", line ')
+            number, cell = place.partition(",")[0], linecache.cache.get(file)  # what is on disk is not read for it
+            if cell and len(cell) == 4 and number.isdecimal() and 0 < int(number) <= len(cell[2]):
+                told.append(f"    {cell[2][int(number) - 1].strip()}\n")
+    return "".join(told)
 
 
 def _builtin(module: str, qualname: str) -> Any:

@@ -39,7 +39,8 @@ class View(Executor):
 
         A sized input is queued whole. An endless one is read only so far ahead of the unfinished tasks as
         `buffersize` says, by itself if None. `ordered=False` gives results as they come; `on_error` raises the
-        exception of a task in its place, returns it there, or skips it; `progress=True` shows a bar.
+        exception of a task in its place, returns it there, or skips it. `progress=True` shows a bar, on a terminal or
+        in a notebook, or lines in a log; `progress=tqdm` shows tqdm's.
         """
         reading = Reading(timeout, chunksize, buffersize, ordered, progress, on_error)
         return self._dispatch.map(self._options, fn, iterables, reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib.util
 import io
 import itertools
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 import pymw
 from pymw import Master, TaskOptions, errors
@@ -252,6 +254,26 @@ def test_a_bar_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     bar.show(3, 3)
     bar.close()
     assert "3/3" in terminal.getvalue()
+
+
+def test_tqdm_and_bars_of_it(master: Master) -> None:
+    file = io.StringIO()
+    mine = functools.partial(tqdm, file=file, mininterval=0.0)
+    assert list(master.map(square, range(3), progress=mine, timeout=LIMIT)) == [0, 1, 4]
+    assert "square: 100%" in file.getvalue()
+    assert "3/3" in file.getvalue()
+    assert file.getvalue().endswith("\n")  # closed
+    with tqdm(desc="both", file=file) as bar:  # the caller's own: it goes on
+        list(master.map(square, range(3), progress=bar, timeout=LIMIT))
+        assert (bar.n, bar.total) == (3, 3)
+        assert not bar.disable
+        for _ in master.map(square, iter(range(4)), progress=bar, timeout=LIMIT):
+            pass
+        assert (bar.n, bar.total) == (7, 7)
+    assert bar_for(tqdm(file=file, disable=True), "x") is not None  # though it is false, as an empty tqdm is
+    for wrong in ("tqdm", 1, {}):
+        with pytest.raises(TypeError, match="progress="):
+            master.map(square, range(3), progress=wrong)
 
 
 def test_names_are_sorted_and_all_there() -> None:
