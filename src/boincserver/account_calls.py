@@ -9,12 +9,15 @@ from typing import Any, Final
 from sqlalchemy import func, select
 
 from boincserver import accounts, invitations, password_reset
+from boincserver.events import Events
 from boincserver.protocol.account import password_hash
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
 from boincserver.service import Service
 
 __all__ = ["AccountCalls"]
+
+log = Events(__name__)
 
 _USERS: Final = select(
     user_table.c.id,
@@ -40,6 +43,7 @@ class AccountCalls:
             return known.authenticator
         now, secret = int(self.service.clock()), self.service.project.upload_secret
         made = await self.service.writer.run(lambda tx: accounts.create(tx.db, email, name, stored, now, secret))
+        log.info("account-made", account=made.id, by="operator")
         return made.authenticator
 
     async def call_users(self, _data: memoryview) -> list[Mapping[str, Any]]:
@@ -50,6 +54,7 @@ class AccountCalls:
     async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
         """Give an account another password."""
         user = accounts.by_email(self.service.database.reader(), email)
+        log.info("password-set", account=user.id, by="operator")
         stored = await _stored(user.email_addr, password)
         await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
 
@@ -57,6 +62,7 @@ class AccountCalls:
         """A link with which whoever has it sets the account's password, once."""
         user = accounts.by_email(self.service.database.reader(), email)
         now, url = int(self.service.clock()), self.service.project.config.url
+        log.info("password-link-made", account=user.id, by="operator")
         return await self.service.writer.run(lambda tx: password_reset.make(tx.db, user, url, now, int(3600 * hours)))
 
     async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:

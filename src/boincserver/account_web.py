@@ -12,6 +12,7 @@ from starlette.routing import Route
 
 from boincserver import accounts, consent, invitations
 from boincserver.errors import AccountError
+from boincserver.events import Events
 from boincserver.protocol import account as protocol
 from boincserver.service import Service
 from boincserver.throttle import Throttle
@@ -19,6 +20,8 @@ from boincserver.web.password import password_routes
 from boincserver.writer import Transaction
 
 __all__ = ["account_routes"]
+
+log = Events(__name__)
 
 _XML: Final = "text/xml; charset=utf-8"
 _NEW_PER_HOUR: Final = 20
@@ -79,6 +82,7 @@ class _AccountCalls:
         except AccountError as error:
             if error.number in self._guesses:
                 self.failures.failed(address, now)
+            log.info("account-call-refused", address=address, call=request.url.path, why=str(error))
             text = protocol.error_out(error.number, str(error))
         return Response(text, media_type=_XML)
 
@@ -126,7 +130,9 @@ class _AccountCalls:
                 consent.record(tx.db, made.id, consent.ENROLL, agreed=agreed == "1", source=source, now=now)
             return made
 
-        return protocol.account_out((await self._service.writer.run(make)).authenticator)
+        made = await self._service.writer.run(make)
+        log.info("account-made", account=made.id, address=address)
+        return protocol.account_out(made.authenticator)
 
     def _invitation(self, code: str) -> str:
         """The code to use up, if one is needed; AccountError where this stranger may not make an account."""

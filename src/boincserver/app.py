@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from boincserver import urls
 from boincserver.account_web import account_routes
 from boincserver.body import TooLargeError, chunks, read
+from boincserver.events import Events
 from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
 from boincserver.protocol.reply import Message, SchedulerReply, format_reply
@@ -28,7 +28,7 @@ from boincserver.submission.web import submission_routes
 
 __all__ = ["make_app"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _MAX_REQUEST: Final = 16 << 20
 """Bytes of a scheduler request; a client with thousands of jobs to report stays far below."""
@@ -75,7 +75,7 @@ class _Front:
             response = await handler(Request(scope, receive))
         except Exception:
             # Such as a full disk or a database that is gone: the client tries again later, with everything it had.
-            log.exception("%s failed", scope["path"])
+            log.exception("request-failed", path=scope["path"])
             response = PlainTextResponse("the server has a problem; try again later", status_code=503)
         await response(scope, receive, send)
 
@@ -139,7 +139,9 @@ class _Web:
 
     async def upload(self, request: Request) -> Response:
         try:
-            reply = await self.service.uploads.handle(chunks(request.receive, self.config.patience))
+            reply = await self.service.uploads.handle(
+                chunks(request.receive, self.config.patience), self.address(request)
+            )
         except (TimeoutError, ClientDisconnect):
             reply = upload.format_reply(upload.TRANSIENT, "the connection was lost")
         return Response(reply, media_type=_TEXT)

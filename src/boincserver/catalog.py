@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +10,7 @@ from sqlalchemy import select
 
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
+from boincserver.events import Events
 from boincserver.plan_classes import PlanClass, find_plan_class
 from boincserver.protocol.request import SchedulerRequest
 from boincserver.schema import app as app_table
@@ -20,7 +20,7 @@ from boincserver.schema import platform as platform_table
 
 __all__ = ["App", "AppVersion", "Catalog", "Choice"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _APPS: Final = (
     select(
@@ -180,4 +180,4 @@ def _plan_classes(names: Iterable[str]) -> Iterator[tuple[str, PlanClass]]:
         try:
             yield name, find_plan_class(name)
         except BoincServerError as error:
-            log.error("versions of plan class %r are not sent: %s", name, error)
+            log.error("plan-class-not-sent", plan_class=name, error=error)

@@ -86,6 +86,11 @@ class Config:
     listen: str = _setting("", "address:port to listen on")
     database: str = _setting("", "SQLAlchemy URL; empty: database.sqlite3 in this folder")
     processes: int = _setting(1, "how many processes serve the project; more than one needs MariaDB or MySQL")
+    log_format: str = _setting("text", "text (for people) or json (an object a line)")
+    log_megabytes: int = _setting(
+        20, "size at which a new log/server.log is begun; 0: whenever something moves it away"
+    )
+    log_files: int = _setting(5, "how many older ones are kept")
     proxies: int = _setting(0, "how many trusted proxies stand in front and add X-Forwarded-For")
     patience: int = _setting(
         60, "seconds for which a client may keep the server waiting for the next byte of a request"
@@ -118,6 +123,8 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"{path}: [accounts] creation must be open, invited or closed, not {config.accounts.creation!r}"
         )
+    if config.log_format not in ("text", "json"):
+        raise ConfigError(f"{path}: log_format must be text or json, not {config.log_format!r}")
     if config.credit.kind not in ("estimate", "runtime", "fixed", "none"):
         raise ConfigError(f"{path}: [credit] kind must be estimate, runtime, fixed or none, not {config.credit.kind!r}")
     if config.mail.security not in ("starttls", "tls", "none"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -22,6 +21,7 @@ from boincserver.account_calls import AccountCalls
 from boincserver.copies import copies
 from boincserver.database import Session
 from boincserver.errors import BoincServerError
+from boincserver.events import Events
 from boincserver.framing import Blobs, blob, pack, unpack
 from boincserver.job_check import check_job
 from boincserver.outbox import waiting
@@ -42,7 +42,7 @@ from boincserver.submit import StoredAppFile
 
 __all__ = ["make_control_app", "server_version"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _JOBS_PER_COMMIT: Final = 250
 _LONGEST_WAIT: Final = 60.0
@@ -253,19 +253,21 @@ class _Control(AccountCalls, RightsCalls):
         beta: bool = False,
     ) -> Mapping[str, Any]:
         stored = [StoredAppFile(**file) for file in files]
-        return asdict(
-            await self.writer.run(
-                lambda tx: self.submitter.ensure_app_version(
-                    tx, app, platform, version_num, stored, api_version, plan_class, beta, self.now
-                )
+        version = await self.writer.run(
+            lambda tx: self.submitter.ensure_app_version(
+                tx, app, platform, version_num, stored, api_version, plan_class, beta, self.now
             )
         )
+        if version.created:
+            log.info("version-added", app=app, platform=platform, version=version.version_num)
+        return asdict(version)
 
     # --- batches ----------------------------------------------------------------------------------------------------
 
     async def call_create_batch(self, _data: memoryview, app: str, name: str, lease: float | None) -> Mapping[str, Any]:
         number = await self.writer.run(lambda tx: self.submitter.create_batch(tx, app, name, lease, self.now))
         self.service.work_expected()
+        log.info("batch-opened", batch=number, name=name, app=app)
         return {"id": number, "name": name, "app": app}
 
     async def call_renew(self, _data: memoryview, batch_id: int) -> None:
@@ -336,6 +338,7 @@ class _Control(AccountCalls, RightsCalls):
 
     async def call_cancel_jobs(self, _data: memoryview, batch_id: int, names: list[str] | None) -> int:
         await self._seen(batch_id)
+        log.info("cancelling", batch=batch_id, jobs="all" if names is None else len(names))
         if names is None:
             return await self.service.cancel_batch(batch_id)
         numbers = []
@@ -406,6 +409,7 @@ class _Control(AccountCalls, RightsCalls):
         return listed
 
     async def call_deprecate(self, _data: memoryview, app: str, version_num: int) -> int:
+        log.info("version-deprecated", app=app, version=version_num)
         return await self.writer.run(lambda tx: self.submitter.deprecate(tx, app, version_num))
 
     async def call_batches(self, _data: memoryview) -> list[Any]:

@@ -7,7 +7,6 @@ are numbers and text only, so nothing is lost by that.
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,10 +20,11 @@ from sqlalchemy.sql import ClauseElement, operators
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from boincserver.errors import ConfigError
+from boincserver.events import Events
 
 __all__ = ["Database", "Row", "Session", "insert_into", "select_locked", "select_where", "sqlite_url", "update_where"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 Parameters = Mapping[str, Any]
 Row = tuple[Any, ...]
@@ -154,8 +154,8 @@ class Session:
         """Take a new connection in the place of one that broke."""
         try:
             self.connection.close()
-        except Exception:
-            log.debug("a broken connection does not even close", exc_info=True)
+        except Exception as error:  # noqa: BLE001
+            log.debug("broken-connection-does-not-close", error=error)
         self.connection = self._connect()
         self._cursor = self.connection.cursor()
 

@@ -5,7 +5,6 @@ All of it runs in one thread of its own, one job after the other; what it decide
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from boincserver import jobs, lifecycle, trickles
 from boincserver.assimilator import Assimilator, FinishedJob, find_assimilator
 from boincserver.database import Database
 from boincserver.errors import InvalidResult
+from boincserver.events import Events
 from boincserver.pipeline import Pipeline
 from boincserver.shard import Shard
 from boincserver.states import AssimilateState, ErrorMask
@@ -23,7 +23,7 @@ from boincserver.writer import Transaction, Writer
 
 __all__ = ["FollowUp"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _SLICE: Final = 100
 
@@ -90,7 +90,7 @@ class FollowUp:
         try:
             self._thread.submit(run)
         except RuntimeError:
-            log.debug("closing: %s %d is left to the next start", what, number)
+            log.debug("left-to-the-next-start", what=what, workunit=number)
 
     # --- validation ---------------------------------------------------------------------------------------------------
 
@@ -102,7 +102,7 @@ class FollowUp:
             verdict = self._verdict(job)
             seen = lifecycle.viable(job)
         except Exception:
-            log.exception("validating job %d failed; it is tried again later", workunitid)
+            log.exception("validation-failed", workunit=workunitid, then="it is tried again later")
             self._post(lambda tx: self._later(tx, workunitid))
             return
         # Not waited for: the verdicts on many jobs share a commit.
@@ -149,7 +149,7 @@ class FollowUp:
         try:
             self._writer.post(operation, failed)
         except RuntimeError:
-            log.debug("closing: the rest is done at the next start")
+            log.debug("left-to-the-next-start")
 
     # --- assimilation by a class of the operator's --------------------------------------------------------------------
 
@@ -169,7 +169,7 @@ class FollowUp:
             self._assimilators[app.assimilator].assimilate(finished)
             self._writer.call(lambda tx: self._assimilated(tx, workunitid))
         except Exception:
-            log.exception("assimilating job %d failed; it is tried again later", workunitid)
+            log.exception("assimilation-failed", workunit=workunitid, then="it is tried again later")
             self._retry(workunitid)
 
     def _assimilated(self, tx: Transaction, workunitid: int) -> None:
@@ -188,7 +188,7 @@ class FollowUp:
                     if self._shard.owns(message.id):
                         self._handle_trickle(message)
                 except Exception:
-                    log.exception("message %d of host %d is left unhandled", message.id, message.hostid)
+                    log.exception("trickle-not-handled", message=message.id, host=message.hostid)
 
     def _handle_trickle(self, message: trickles.Message) -> None:
         if message.variety not in self._handlers:

@@ -50,11 +50,13 @@ class Host:
 
 @dataclass(frozen=True, slots=True)
 class Identified:
-    """The host of a request. `announce`: tell the client its number; `lost`: it no longer has the jobs it was sent."""
+    """The host of a request. `announce`: tell the client its number; `lost`: it no longer has the jobs it was sent;
+    `new`: it is one more, since no row was that of the request's computer."""
 
     host: Host
     announce: bool = False
     lost: bool = False
+    new: bool = False
 
 
 def identify(db: Session, request: SchedulerRequest, user: User, address: str, now: int) -> Identified:
@@ -78,7 +80,7 @@ def identify(db: Session, request: SchedulerRequest, user: User, address: str, n
         host_table, create_time=now, userid=user.id, rpc_seqno=0, rpc_time=now, last_ip_addr=address,
         **_columns(request, user),
     )  # fmt: skip
-    return Identified(Host(number, user.id, 0, now, 0.0, 0.0, ""), announce=True)
+    return Identified(Host(number, user.id, 0, now, 0.0, 0.0, ""), announce=True, new=True)
 
 
 def _by_number(db: Session, number: int) -> Host | None:

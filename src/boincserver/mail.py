@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import smtplib
 import ssl
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from boincserver.config import MailConfig
+from boincserver.events import Events
 
 __all__ = ["Letter", "Mailer"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _TIMEOUT: Final = 20.0
 """Seconds for which a mail server is waited for, each time that it is to say something."""
@@ -53,7 +53,7 @@ class Mailer:
     def post(self, letter: Letter) -> None:
         """Send it some time soon."""
         if self._waiting >= _MOST:
-            log.error("a message is dropped: %d wait for the mail server already", self._waiting)
+            log.error("mail-dropped", to=letter.to, waiting=self._waiting)
             return
         self._waiting += 1
         sent = asyncio.get_running_loop().run_in_executor(self._thread, self._send, letter)
@@ -73,7 +73,7 @@ class Mailer:
             with self._connected() as server:
                 server.send_message(message, config.sender, [letter.to])
         except Exception as error:  # noqa: BLE001 - whatever a mail server does, the project goes on
-            log.error("no mail to %s by %s:%d: %s", letter.to, config.host, config.port, error)
+            log.error("mail-not-sent", to=letter.to, server=f"{config.host}:{config.port}", error=error)
 
     def _connected(self) -> smtplib.SMTP:
         config = self._config

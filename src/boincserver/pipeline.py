@@ -9,6 +9,7 @@ So a report leads to its validated, assimilated outcome in one commit, without a
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
@@ -18,7 +19,9 @@ from boincserver.catalog import Catalog
 from boincserver.config import CreditConfig, JobsConfig
 from boincserver.database import Session
 from boincserver.errors import InvalidResult
+from boincserver.events import Events
 from boincserver.feeder import Entry, Feeder
+from boincserver.job_events import changes
 from boincserver.jobs import Outputs
 from boincserver.lifecycle import Job, Result, Verdict
 from boincserver.outbox import deliver
@@ -34,6 +37,8 @@ from boincserver.validator import ResultFiles, Validator, find_validator, judge
 from boincserver.writer import Transaction
 
 __all__ = ["Followers", "Pipeline"]
+
+log = Events(__name__)
 
 _SMALL: Final = 64 << 10
 """Bytes of a result that are read while the writer waits."""
@@ -271,6 +276,10 @@ class Pipeline:
         workunit = job.workunit
         followers = self.followers
         known = {result.name: result.server_state for result in before.results}
+        level = log.level
+        if level <= logging.INFO:
+            for what in changes(before, job, level):
+                tx.on_commit(lambda what=what: log.tell(*what))  # type: ignore[misc]
         fresh = [
             Entry(
                 result.id, result.name, workunit.id, workunit.appid, result.priority, workunit.rsc_fpops_est,

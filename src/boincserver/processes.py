@@ -18,13 +18,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final
 
+from boincserver import logfile
 from boincserver.errors import BoincServerError
+from boincserver.events import Events
 from boincserver.project import Project
 from boincserver.shard import Shard
 
 __all__ = ["main", "supervise"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _GRACE: Final = 30.0
 """Seconds that a process has to end its requests."""
@@ -51,7 +53,7 @@ class _Member:
             return
         now = time.monotonic()
         if self.process is not None:
-            log.error("process %d ended with code %s", self.process.pid, self.process.returncode)
+            log.error("process-ended", pid=self.process.pid, code=self.process.returncode)
             self._failures = 0 if self.ready else self._failures + 1
             self._not_before = now + min(self._failures, _FAILURES) * 0.5
             self._let_go()
@@ -153,7 +155,8 @@ def main() -> None:
         parser.add_argument(name, type=int)
     parser.add_argument("--log-level", default="INFO")
     options = parser.parse_args()
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s")
+    project = Project.open(options.directory)
+    logfile.begin(project.directory, project.config, logging.getLevelNamesMapping()[options.log_level])
     # Ctrl-C reaches the whole group of processes; the supervisor decides when it is time.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     control = None if options.control is None else socket.socket(fileno=options.control)
@@ -162,7 +165,7 @@ def main() -> None:
     def ready() -> None:
         os.write(sys.stdout.fileno(), b"!")
 
-    run(Project.open(options.directory), shard, socket.socket(fileno=options.public), control, ready, stop=0)
+    run(project, shard, socket.socket(fileno=options.public), control, ready, stop=0)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ keys/              code_sign_private (may live elsewhere), code_sign_public, upl
 database.sqlite3   unless the settings name another database
 download/ upload/  files for and from volunteers, in BOINC's fan-out of folders
 templates/         what outputs jobs have, by digest
+log/               what happened, the newest in server.log
 run/               control socket and locks of the running server
 backups/           what `boincserver backup` makes unless told otherwise, and copies from before a change of the schema
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import logging
 import os
 import secrets
 import shutil
@@ -30,10 +30,11 @@ from boincserver import migrations, signing, urls
 from boincserver.config import AccountsConfig, Config
 from boincserver.database import Database, sqlite_url
 from boincserver.errors import AlreadyServed, ConfigError, NotAProject, ProjectExists, SigningKeyMissing
+from boincserver.events import Events
 
 __all__ = ["FOLDERS", "Project", "create", "write_secret"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 FOLDERS: Final = ("keys", "download", "upload", "templates", "run")
 
@@ -116,7 +117,7 @@ class Project:
         from boincserver import backup
 
         target = backup.default_target(self, time.time(), f"before-schema-{version + 1}")
-        log.warning("the schema of the database changes; its tables as they are now go to %s", target)
+        log.warning("schema-changes", tables_before=target)
         backup.write(self, database, target, now=time.time(), files=False)
 
     @contextmanager

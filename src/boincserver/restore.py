@@ -168,6 +168,7 @@ def _swap(path: Path, scratch: Path, old: Project | None) -> Path | None:
     elif path.is_dir():
         path.rmdir()
     scratch.rename(path)
-    if aside is not None and (aside / "backups").is_dir():
-        (aside / "backups").rename(path / "backups")
+    for folder in ("backups", "log"):
+        if aside is not None and (aside / folder).is_dir():
+            (aside / folder).rename(path / folder)
     return aside

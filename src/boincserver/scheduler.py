@@ -17,6 +17,7 @@ from boincserver.catalog import App, AppVersion, Choice
 from boincserver.config import JobsConfig
 from boincserver.crowd import Crowd
 from boincserver.database import Row, Session
+from boincserver.events import Events
 from boincserver.feeder import Entry
 from boincserver.hosts import Host
 from boincserver.lifecycle import Job, Report
@@ -37,6 +38,8 @@ from boincserver.uploads import Uploads
 from boincserver.writer import Transaction
 
 __all__ = ["Identity", "Scheduler"]
+
+log = Events(__name__)
 
 _ON_HOST: Final = (
     select(result_table.c.name, result_table.c.workunitid, result_table.c.sent_time)
@@ -104,6 +107,7 @@ class Scheduler:
         reply = SchedulerReply(project_name=self.identity.name, master_url=self.identity.url)
         user = accounts.authenticate(tx.db, request.authenticator)
         if user is None:
+            log.info("key-refused", address=address, host=request.hostid, results=len(request.results))
             notice = Message("Invalid or missing account key. To fix this, remove and add this project.", "notice")
             # Unknown results are acknowledged all the same, or the client would report them for ever.
             names = tuple(result.name for result in request.results)
@@ -129,6 +133,9 @@ class _Exchange:
         self.identified = hosts.identify(self.db, request, user, address, now)
         self.host: Host = self.identified.host
         scheduler.crowd.came(self.host.id, now)
+        if self.identified.new:
+            about = {"host": self.host.id, "account": user.id, "name": request.host.domain_name, "address": address}
+            tx.on_commit(lambda: log.info("host-joined", **about))
         if self.host.rpc_time // _DAY != now // _DAY:
             self.db.run(_NEW_DAY, hostid=self.host.id)
         catalog = scheduler.pipeline.catalog

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import errno
 import gc
-import logging
+import os
 import signal
 import socket
 import sys
@@ -20,13 +20,14 @@ from boincserver.app import make_app
 from boincserver.body import patient_protocol
 from boincserver.control_app import make_control_app
 from boincserver.errors import ConfigError, PortInUse
+from boincserver.events import Events
 from boincserver.project import Project
 from boincserver.service import Service
 from boincserver.shard import Shard
 
 __all__ = ["run", "serve"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _GRACE = 10
 """Seconds that requests under way have to end when the server stops."""
@@ -126,6 +127,7 @@ async def _run(
         while not all(server.started for server, _ in servers) and not any(task.done() for task in tasks):
             await asyncio.sleep(0.005)
         ready()
+        log.info("serving", url=project.config.url, process=shard.number, pid=os.getpid())
         waiter = asyncio.create_task(stop.wait())
         await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
         waiter.cancel()

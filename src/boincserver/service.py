@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +14,7 @@ from boincserver import jobs
 from boincserver.catalog import Catalog
 from boincserver.clock import JumpWatch, recall_from_future
 from boincserver.deletion import DeletionLock
+from boincserver.events import Events
 from boincserver.feeder import Entry, Feeder
 from boincserver.file_deleter import FileDeleter
 from boincserver.files import FileStore
@@ -37,7 +37,7 @@ from boincserver.writer import Transaction, Writer
 
 __all__ = ["Service"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _NEXT_DUE: Final = (
     select(workunit_table.c.transition_time)
@@ -154,7 +154,7 @@ class Service:
         """Nobody could renew a lease while the server was away or the computer slept; the clock may be another."""
         self.submitter.renew_all(tx, now)
         if sent := recall_from_future(tx.db, now, self.shard):
-            log.warning("%d copies were sent when the clock was ahead; they count as sent now", sent)
+            log.warning("copies-from-the-future", count=sent, now="they count as sent now")
 
     def _take_up(self, tx: Transaction) -> None:
         """What the tables say is to be done by this process."""
@@ -292,7 +292,7 @@ class Service:
         try:
             self.writer.post(operation)
         except RuntimeError:
-            log.debug("closing: the rest is done at the next start")
+            log.debug("left-to-the-next-start")
 
     def _delete_some(self, tx: Transaction) -> None:
         numbers = list(self._to_delete)[:_SLICE]
@@ -345,7 +345,7 @@ class Service:
                     # One time for all that follows: a jump after it is seen before anything is concluded from it.
                     now, jump = self._jumps.look()
                     if jump:
-                        log.warning("the clock jumped by %.0f seconds", jump)
+                        log.warning("clock-jumped", seconds=round(jump))
                         await self.writer.run(lambda tx, now=now: self._set_right(tx, int(now)))  # type: ignore[misc]
                     if self.shard.count > 1:
                         await self.writer.run(self._take_up)
@@ -356,7 +356,7 @@ class Service:
                         last_sweep = now
                         await self._clean_up(int(now))
             except Exception:
-                log.exception("looking after deadlines failed; it is tried again")
+                log.exception("deadlines-not-seen-to", then="it is tried again")
                 await asyncio.sleep(_PAUSE)
             self._alarm.clear()
             pause = 0.0 if more else min(max(self._next_due - self.clock(), 0.0), longest)
@@ -391,7 +391,12 @@ class Service:
 
     async def _end_leases(self, now: int) -> None:
         for batch in filter(self.shard.owns, self.submitter.expired(self.database.reader(), now)):
-            log.warning("nobody has asked for batch %d for too long: its jobs are cancelled", batch)
+            log.warning(
+                "batch-abandoned",
+                batch=batch,
+                why="nobody has asked for it for too long",
+                then="its jobs are cancelled",
+            )
             await self.cancel_batch(batch, abandon=True)
 
     async def cancel_batch(self, batch: int, *, abandon: bool = False) -> int:

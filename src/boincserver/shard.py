@@ -7,7 +7,6 @@ concerns another is told in a datagram; a lost one costs seconds, since every pr
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,10 +18,11 @@ from sqlalchemy import ColumnElement, bindparam, text
 from boincserver import unix_socket
 from boincserver.database import Database, Session
 from boincserver.errors import AlreadyServed
+from boincserver.events import Events
 
 __all__ = ["Shard", "ShardLock", "Siblings", "in_shard"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _TAKE: Final = text("SELECT GET_LOCK(:name, :seconds)")
 _IS_MINE: Final = text("SELECT COALESCE(IS_USED_LOCK(:name) = CONNECTION_ID(), 0)")
@@ -102,7 +102,7 @@ class Siblings:
                 self._others[number] = unix_socket.connect(self._path(number), 0, socket.SOCK_DGRAM)
             self._others[number].send(f"{topic} {value} {text}".encode()[:_MOST])
         except OSError as error:
-            log.debug("process %d does not hear: %s", number, error)
+            log.debug("process-does-not-hear", process=number, error=error)
             if number in self._others and not isinstance(error, BlockingIOError):
                 self._others.pop(number).close()
 

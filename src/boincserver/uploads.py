@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import os
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +19,7 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from boincserver.database import Database
+from boincserver.events import Events
 from boincserver.files import FileStore, digest_file
 from boincserver.jobs import Outputs
 from boincserver.protocol import documents, upload
@@ -29,7 +29,7 @@ from boincserver.states import Outcome, ServerState
 
 __all__ = ["Arrived", "Uploads"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _LOOK_UP: Final = select(result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in).where(
     result_table.c.name == bindparam("result_name")
@@ -47,6 +47,14 @@ class Arrived:
     """Of the file as it was then: another process may have written it anew."""
 
 
+class _RefusedError(Exception):
+    """Nothing will ever make this request one to be served."""
+
+    def __init__(self, why: str, name: str = "") -> None:
+        super().__init__(why)
+        self.name = name
+
+
 class Uploads:
     """The upload side of a project."""
 
@@ -57,8 +65,15 @@ class Uploads:
         self._arrived: OrderedDict[str, Arrived] = OrderedDict()
         self._writing: dict[str, object] = {}
 
-    async def handle(self, body: AsyncIterator[bytes]) -> bytes:
+    async def handle(self, body: AsyncIterator[bytes], address: str = "") -> bytes:
         """Serve one request of a client's; the reply is always one that it understands."""
+        try:
+            return await self._handle(body)
+        except _RefusedError as refusal:
+            log.info("upload-refused", file=refusal.name, why=str(refusal), address=address)
+            return upload.format_reply(upload.PERMANENT, str(refusal))
+
+    async def _handle(self, body: AsyncIterator[bytes]) -> bytes:
         head = b""
         async for chunk in body:
             head += chunk
@@ -66,17 +81,17 @@ class Uploads:
             if parsed is not None:
                 break
         else:
-            return upload.format_reply(upload.PERMANENT, "malformed request")
+            raise _RefusedError("malformed request")
         request, start = parsed
         if request is None:
-            return upload.format_reply(upload.PERMANENT, "malformed request")
+            raise _RefusedError("malformed request")
         expected = self._expected(request.name)
         if expected is None:
-            return upload.format_reply(upload.PERMANENT, f"no file {request.name} is expected")
+            raise _RefusedError(f"no file {request.name} is expected", request.name)
         if isinstance(request, upload.SizeQuery):
             return upload.format_reply(0, file_size=self._size(request.name))
         if request.nbytes > expected.max_nbytes:
-            return upload.format_reply(upload.PERMANENT, f"{request.name} is larger than {expected.max_nbytes} bytes")
+            raise _RefusedError(f"{request.name} is larger than {expected.max_nbytes} bytes", request.name)
         return await self._receive(request, head[start:], body)
 
     def _expected(self, name: str) -> documents.ExpectedOutput | None:
@@ -102,7 +117,7 @@ class Uploads:
         if header.offset:
             if header.offset > self._size(header.name):
                 return upload.format_reply(upload.TRANSIENT, "the file on the server is shorter than the offset")
-            log.info("upload of %s goes on at byte %d", header.name, header.offset)
+            log.info("upload-goes-on", file=header.name, at=header.offset)
         self._arrived.pop(header.name, None)
         token = self._writing[header.name] = object()
         try:
@@ -110,7 +125,7 @@ class Uploads:
         except TimeoutError:
             raise
         except OSError as error:  # such as a full disk: what is here stays, the client comes again
-            log.warning("cannot write %s: %s", header.name, error)
+            log.warning("upload-not-written", file=header.name, error=error)
             return upload.format_reply(upload.TRANSIENT, f"cannot write: {error.strerror}")
         finally:
             if self._writing.get(header.name) is token:

@@ -16,7 +16,6 @@ handing the interpreter's lock to each other; only what waits for the disk is do
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -28,11 +27,12 @@ from typing import Any, Final, Generic, TypeVar
 from boincserver import durable
 from boincserver.database import Database, Session
 from boincserver.errors import Conflict
+from boincserver.events import Events
 
 __all__ = ["Transaction", "Writer"]
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 SLICE: Final = 0.05
 """Seconds of work after which a group is committed, so that bulk work never holds up a volunteer for longer."""
@@ -89,7 +89,7 @@ def _call_all(actions: list[Callable[[], object]]) -> None:
         try:
             action()
         except Exception:
-            log.exception("an action after a transaction failed: %r", action)
+            log.exception("action-after-transaction-failed", action=repr(action))
 
 
 @dataclass(slots=True, eq=False)
@@ -230,7 +230,7 @@ class Writer:
         """Whoever has waited for too long is refused; clients come again with everything they had."""
         too_old = time.monotonic() - patience
         if self._waiting and self._waiting[0].since <= too_old:
-            log.error("the database refuses a transaction: %s", error)
+            log.error("database-refuses", error=error)
         while self._waiting and self._waiting[0].since <= too_old:
             work = self._waiting.popleft()
             work.error = error
@@ -270,7 +270,7 @@ class Writer:
             durable.sync(path for transaction in group.transactions for path in transaction.sync)
             self._session.script("COMMIT")
         except Exception as error:
-            log.exception("a commit failed; %d operations are refused", len(group.works))
+            log.exception("commit-failed", operations_refused=len(group.works))
             failure = error
         self._loop.call_soon_threadsafe(self._finish, group, failure)
 
@@ -303,19 +303,19 @@ class Writer:
             if work.attempts < _ATTEMPTS:
                 again.append(work)
             else:
-                log.error("an operation is given up after %d attempts", work.attempts, exc_info=error)
+                log.error("operation-given-up", attempts=work.attempts, raised=error)
                 work.error = error
                 work.resolve()
         self._waiting.extendleft(again)
         self._most = max(1, len(group.works) // 4)
-        log.debug("%d operations are tried again: %s", len(again), error)
+        log.debug("operations-tried-again", count=len(again), error=error)
         self._go_on()
 
     def _roll_back(self) -> None:
         try:
             self._session.script("ROLLBACK")
-        except Exception:
-            log.debug("there was no transaction to roll back", exc_info=True)
+        except Exception:  # noqa: BLE001 - the connection is gone, and the transaction with it
+            log.debug("no-transaction-to-roll-back")
 
     def _go_on(self) -> None:
         if self._waiting:
@@ -330,6 +330,6 @@ class Writer:
 
 def _log_failure(future: Future[object], failed: Callable[[], object] | None) -> None:
     if (error := future.exception()) is not None:
-        log.error("a background change failed", exc_info=error)
+        log.error("background-change-failed", raised=error)
         if failed is not None:
             failed()

@@ -139,7 +139,7 @@ def test_an_upload_goes_on_where_it_stopped(server: ServerProcess, upper: str, u
         client.start()
         outcome = collect(control, batch.id, 1)["j"]
     assert outcome.outputs["out"] == b"x" * size
-    assert f"{path.name} goes on at byte " in server.log.read_text()
+    assert f"upload-goes-on file={path.name} at=" in server.log.read_text()
 
 
 def test_a_copy_that_misses_its_deadline_goes_to_another_host(directory: Path, tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from boincserver.commands import invite, rights
+from boincserver.commands import invite, log, rights
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
 
@@ -27,6 +28,7 @@ def add(commands: Any) -> None:
 
     command(commands, "serve", _serve, "serve a project until Ctrl-C")
     command(commands, "status", _status, "jobs, copies and hosts")
+    log.add(commands)
     command(commands, "nginx", _nginx, "print what nginx in front of the project needs to be told")
     command(commands, "doctor", _doctor, "look for what cannot be in a healthy project")
 
@@ -86,10 +88,12 @@ def _create(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from boincserver import logfile
     from boincserver.project import Project
     from boincserver.serve import serve
 
     project = Project.open(options.directory)
+    logfile.begin(project.directory, project.config, logging.getLogger().level)
     host, port = project.listen
 
     def ready() -> None:

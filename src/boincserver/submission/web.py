@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
@@ -14,6 +13,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 from boincserver.errors import BoincServerError, SubmissionRefused
+from boincserver.events import Events
 from boincserver.protocol.submission import error_reply, parse_request, reply
 from boincserver.service import Service
 from boincserver.submission.calls import SubmissionCalls
@@ -24,7 +24,7 @@ from boincserver.throttle import Throttle
 
 __all__ = ["submission_routes"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _AT_ONCE: Final = 4
 """Calls that are read and answered at the same time; the others wait, so that large ones do not fill the memory."""
@@ -83,7 +83,7 @@ class _Web:
         except (TimeoutError, ClientDisconnect):
             return PlainTextResponse("the request did not arrive", status_code=408)
         except OSError as error:  # such as a full disk
-            log.exception("a call of a remote submitter failed")
+            log.exception("submitter-call-failed", address=address)
             return PlainTextResponse(f"the server has a problem: {error.strerror}; try again later", status_code=503)
         finally:
             self._slots.release()
@@ -99,6 +99,7 @@ class _Web:
             text = first.value
             return await handle(text, form)
         except BoincServerError as error:
+            log.info("submitter-call-refused", address=address, call=_root(text), why=str(error))
             if "authenticator" in str(error):
                 self._throttle.failed(address, now)
             return error_reply(_root(text), str(error))

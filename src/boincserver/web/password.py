@@ -7,7 +7,6 @@ used up by the new password alone, so a program that looks at the links in someb
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from html import escape
 from typing import Final
@@ -19,6 +18,7 @@ from starlette.routing import Route
 
 from boincserver import accounts, password_reset
 from boincserver.body import TooLargeError, read
+from boincserver.events import Events
 from boincserver.mail import Letter
 from boincserver.protocol.account import password_hash
 from boincserver.service import Service
@@ -28,7 +28,7 @@ from boincserver.writer import Transaction
 
 __all__ = ["password_routes"]
 
-log = logging.getLogger(__name__)
+log = Events(__name__)
 
 _MOST_BYTES: Final = 16384
 _ASKED_PER_HOUR: Final = 10
@@ -114,16 +114,17 @@ class _Pages:
         try:
             link = await self._service.writer.run(make)
         except Exception:
-            log.exception("no link to a new password for account %d", user.id)
+            log.exception("password-link-not-made", account=user.id)
             return
         if not link:
-            log.warning("account %d has had enough links to a new password; %s asked for one", user.id, asker)
+            log.warning("password-link-refused", account=user.id, address=asker, why="it has had enough of them")
             return
         text = (
             f"Somebody, probably you, asked for a new password in the project {self._config.name}.\n"
             f"Choose it here, within an hour:\n\n{link}\n\n"
             f"If that was not you, do nothing: your password stays as it is.\n"
         )
+        log.info("password-link-mailed", account=user.id, address=asker)
         self._service.mailer.post(Letter(user.email_addr, f"A new password for {self._config.name}", text))
 
     # --- choose a new password --------------------------------------------------------------------------------------
@@ -158,7 +159,7 @@ class _Pages:
         done = await self._service.writer.run(lambda tx: password_reset.redeem(tx.db, secret, stored, now))
         if done is None:
             return self._not_good()
-        log.info("account %d has a new password, set from %s", user.id, self._address(request))
+        log.info("password-set", account=user.id, address=self._address(request))
         if self._service.mailer.can_send:
             text = f"The password of your account in the project {self._config.name} was changed just now.\n"
             self._service.mailer.post(Letter(user.email_addr, f"Your password in {self._config.name}", text))
