@@ -210,12 +210,17 @@ class Session:
             )
             return ids
         self.many(insert_into(table, *rows[0]), rows)
-        found: dict[str, int] = {}
-        for start in range(0, len(rows), _NAMES):
-            names = [row["name"] for row in rows[start : start + _NAMES]]
-            names += names[:1] * (_NAMES - len(names))
-            found.update(self.all(_ids_of(table), **{f"name_{n}": name for n, name in enumerate(names)}))
+        found = self.ids_of(table, [row["name"] for row in rows])
         return [found[row["name"]] for row in rows]
+
+    def ids_of(self, table: Table, names: Sequence[str]) -> dict[str, int]:
+        """The ids of those rows of these names that there are."""
+        found: dict[str, int] = {}
+        for start in range(0, len(names), _NAMES):
+            some = list(names[start : start + _NAMES])
+            some += some[:1] * (_NAMES - len(some))
+            found.update(self.all(_ids_of(table), **{f"name_{n}": name for n, name in enumerate(some)}))
+        return found
 
     def get(self, table: Table, columns: tuple[str, ...], **equal: Any) -> Row | None:
         """These columns of the first row in which the named columns have these values."""

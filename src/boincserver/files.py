@@ -21,9 +21,9 @@ _SUFFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CHUNK: Final = 1 << 20
 
 
-def fanout(name: str) -> str:
-    """The folder of a file, by the official rule."""
-    return f"{int(hashlib.md5(name.encode()).hexdigest()[1:8], 16) % FANOUT:x}"
+def fanout(name: str, folders: int = FANOUT) -> str:
+    """The folder of a file among so many, by the official rule."""
+    return f"{int(hashlib.md5(name.encode()).hexdigest()[1:8], 16) % folders:x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,10 @@ class Stored:
 
 @dataclass(frozen=True)
 class FileStore:
-    """A folder of files under BOINC's fan-out."""
+    """A folder of files under BOINC's fan-out; with no `folders` they all lie in it."""
 
     folder: Path
+    folders: int = FANOUT
     _made: set[str] = field(default_factory=set, repr=False, compare=False)
 
     def path(self, name: str) -> Path:
@@ -48,15 +49,20 @@ class FileStore:
 
     def location(self, name: str) -> str:
         """The same as text; requests ask often enough for the difference to count."""
-        return f"{self.folder}/{fanout(name)}/{name}"
+        return f"{self.folder}/{self.within(name)}"
+
+    def within(self, name: str) -> str:
+        """Where in the folder it is, which is also how the URL of a download ends."""
+        return f"{fanout(name, self.folders)}/{name}" if self.folders else name
 
     def place(self, name: str) -> str:
         """The location, in a folder that exists."""
-        folder = fanout(name)
+        location = self.location(name)
+        folder = os.path.dirname(location)  # noqa: PTH120
         if folder not in self._made:
-            (self.folder / folder).mkdir(exist_ok=True)
+            Path(folder).mkdir(exist_ok=True)
             self._made.add(folder)
-        return f"{self.folder}/{folder}/{name}"
+        return location
 
     def put(self, data: bytes, stored: Stored) -> Path:
         """Keep these bytes, described by `describe`; on disk after `durable.sync` of the path."""

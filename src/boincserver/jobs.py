@@ -20,7 +20,7 @@ from boincserver.database import Session, update_where
 from boincserver.errors import Conflict
 from boincserver.lifecycle import Job, Result, Workunit
 from boincserver.protocol import documents
-from boincserver.schema import boincserver_outbox as outbox
+from boincserver.schema import boincserver_outbox as outbox_table
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.states import Outcome, ServerState
@@ -48,24 +48,25 @@ _LOAD_RESULTS: Final = (
     .where(result_table.c.workunitid == bindparam("wuid"))
     .order_by(result_table.c.id)
 )
-_IS_HELD: Final = select(outbox.c.seq).where(outbox.c.workunitid == bindparam("wuid"))
+_IS_HELD: Final = select(outbox_table.c.seq).where(outbox_table.c.workunitid == bindparam("wuid"))
 _WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
 
 
-def load(db: Session, workunitid: int) -> Job | None:
+def load(db: Session, workunitid: int, *, outbox: bool = True) -> Job | None:
     """The job with this workunit id, to change it: it stays as it is until the transaction ends.
 
     The lock on the workunit stands for the whole job. Two processes that each took a result's report would else both
-    miss that it was the other's that completes the quorum.
+    miss that it was the other's that completes the quorum. Without an `outbox`, a table that official projects lack,
+    no job is held.
     """
     row = db.first(_LOAD_WORKUNIT, wuid=workunitid)
-    return None if row is None else _with_results(db, Workunit(*row))
+    return None if row is None else _with_results(db, Workunit(*row), outbox)
 
 
-def read(db: Session, workunitid: int) -> Job | None:
+def read(db: Session, workunitid: int, *, outbox: bool = True) -> Job | None:
     """The job with this workunit id, as it was last committed."""
     row = db.first(_READ_WORKUNIT, wuid=workunitid)
-    return None if row is None else _with_results(db, Workunit(*row))
+    return None if row is None else _with_results(db, Workunit(*row), outbox)
 
 
 def load_of_result(db: Session, name: str) -> Job | None:
@@ -74,10 +75,10 @@ def load_of_result(db: Session, name: str) -> Job | None:
     return None if row is None else load(db, row[0])
 
 
-def _with_results(db: Session, workunit: Workunit) -> Job:
+def _with_results(db: Session, workunit: Workunit, outbox: bool) -> Job:
     results = tuple(Result(*values) for values in db.all(_LOAD_RESULTS, wuid=workunit.id))
     # Only what was assimilated can be held.
-    held = workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunit.id) is not None
+    held = outbox and workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunit.id) is not None
     return Job(workunit, results, held)
 
 
@@ -128,16 +129,20 @@ def save(
     after: Job,
     now: int,
     *,
-    outputs: Outputs,
+    outputs: Outputs | None,
     extra: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Job:
-    """Write down what differs; `extra` are further columns of results by name. Returns the job with all its ids."""
+    """Write down what differs; `extra` are further columns of results by name. Returns the job with all its ids.
+
+    New results need `outputs`; an official project's are made by its own transitioner.
+    """
     old = {result.name: result for result in before.results}
     results = []
     for result in after.results:
         more = extra.get(result.name, {}) if extra else {}
         was = old.get(result.name)
         if was is None:
+            assert outputs is not None
             results.append(_insert_result(db, after.workunit, result, now, outputs))
             continue
         if was != result or more:

@@ -31,7 +31,9 @@ EXAMPLES = [
     ("pymw export pi-2026 > pi.jsonl", "its results, one JSON object a line"),
     ("pymw forget pi-2026", "delete it with all its results"),
     ("pymw boinc install-worker ~/pi-project", "give a project interpreters for volunteers"),
-    ("pymw boinc install-app ~/official-project --trust KEY", "the same for an official project"),
+    ("pymw boinc install-app ~/official-project", "put the application into an official project"),
+    ("pymw boinc validate ~/official-project", "there, as one of its daemons: compare results"),
+    ("pymw boinc assimilate ~/official-project", "and another: file them for whoever waits"),
     ("pymw boinc key", "print the public key of your code"),
     ("pymw boinc trust ~/pi-project KEY", "let volunteers run code that is signed with it"),
     ("pymw volunteer https://host/project --key-file key", "lend this machine to a project"),
@@ -39,6 +41,7 @@ EXAMPLES = [
     ("pymw doctor --backend boinc:~/pi-project", "and does that answer?"),
 ]
 COLUMN = 52
+RESTS = "how long to rest when there is nothing to do"
 
 
 class Parser(argparse.ArgumentParser):
@@ -135,6 +138,16 @@ def _parser() -> argparse.ArgumentParser:
     app.add_argument("directory", metavar="DIR", help="the project's folder, where its config.xml is")
     app.add_argument("--trust", action="append", default=[], metavar="KEY", help="whose code volunteers may run")
     app.set_defaults(command=_install_app)
+    for name, what in (("validate", "compare results"), ("assimilate", "file how jobs ended")):
+        daemon = of_boinc.add_parser(name, help=f"a daemon of an official BOINC project: {what}")
+        daemon.add_argument("directory", metavar="DIR", help="the project's folder, where its config.xml is")
+        daemon.add_argument("--app", action="append", default=[], metavar="NAME", help="an application; else pymw")
+        daemon.add_argument("--one-pass", "--one_pass", action="store_true", help="do what is to be done now, and end")
+        daemon.add_argument(
+            "--sleep-interval", "--sleep_interval", type=float, default=2.0, metavar="SECONDS", help=RESTS
+        )
+        daemon.add_argument("-d", type=int, default=2, metavar="LEVEL", help="log errors alone (1) to everything (4)")
+        daemon.set_defaults(command=_daemon, daemon=name)
     key = of_boinc.add_parser("key", help="print the public key by which projects elsewhere may trust your code")
     key.set_defaults(command=_key)
     trust = of_boinc.add_parser("trust", help="let volunteers run code that somebody elsewhere signs with this key")
@@ -193,6 +206,15 @@ def _install_app(given: argparse.Namespace) -> int:
     directory = Path(given.directory).expanduser()
     print(f"{install_app(directory, given.trust)} has the application.\n{next_steps(directory)}")
     return 0
+
+
+def _daemon(given: argparse.Namespace) -> int:
+    from pymw.backends.boinc import daemons
+    from pymw.backends.boinc.packing import APP
+
+    run = daemons.validate if given.daemon == "validate" else daemons.assimilate
+    directory = Path(given.directory).expanduser().absolute()
+    return run(directory, given.app or [APP], one_pass=given.one_pass, level=given.d, sleep=given.sleep_interval)
 
 
 def _key(_given: argparse.Namespace) -> int:

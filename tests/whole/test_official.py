@@ -1,8 +1,7 @@
-"""An official project's folder: our application as its tools expect it, and the script that compares results."""
+"""An official project's folder: our application and our daemons as its tools expect them."""
 
 from __future__ import annotations
 
-import subprocess
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from tests.served import served
 import pymw
 from boincserver.control import AppFile
 from boincserver.testing import SimulatedVolunteer
-from pymw import Master, envelope
+from pymw import Master
 from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.worker_app import PLATFORMS
 from pymw.cli import main
-from pymw.outcome import Ending, Outcome
 
 LIMIT = 120.0
 CONFIG = """<?xml version="1.0" ?>
@@ -74,7 +72,9 @@ def test_the_application_is_in_place(directory: Path, capsys: pytest.CaptureFixt
     assert install(directory, SigningKey.mine().told) == 0
     told = capsys.readouterr().out
     assert "bin/xadd; bin/update_versions" in told
-    assert "script_validator --app pymw --init_script 'pymw_validate files'" in told
+    for script in ("pymw_validator", "pymw_assimilator"):
+        assert script in told
+        assert (directory / "bin" / script).stat().st_mode & 0o111
     assert sorted(path.name for path in (directory / "apps/pymw/1.00").iterdir()) == sorted(PLATFORMS)
     for platform in PLATFORMS:
         place = directory / "apps/pymw/1.00" / platform
@@ -88,6 +88,36 @@ def test_the_application_is_in_place(directory: Path, capsys: pytest.CaptureFixt
     assert [app.findtext("name") for app in apps.findall("app")] == ["uppercase", "pymw"]
     assert sorted(platform.findtext("name") for platform in apps.findall("platform")) == sorted(PLATFORMS)
     assert "<!-- ours -->" in (directory / "project.xml").read_text()
+
+
+def test_the_daemons_are_among_those_of_the_project_once(directory: Path) -> None:
+    def commands() -> list[str | None]:
+        return [daemon.findtext("cmd") for daemon in ET.parse(directory / "config.xml").getroot().iter("daemon")]
+
+    before = (directory / "config.xml").read_text()
+    for _ in range(2):
+        assert install(directory, SigningKey.mine().told) == 0
+        assert commands() == ["feeder -d 3", "pymw_validator --app pymw -d 3", "pymw_assimilator --app pymw -d 3"]
+    assert (directory / "config.xml.before-pymw").read_text() == before
+    (directory / "config.xml").write_text(
+        before.replace("<daemons>", "").replace("</daemons>", "").replace("<daemon><cmd>feeder -d 3</cmd></daemon>", "")
+    )
+    assert install(directory) == 0
+    assert commands() == ["pymw_validator --app pymw -d 3", "pymw_assimilator --app pymw -d 3"]
+
+
+def test_without_a_key_the_projects_own_is_trusted(directory: Path) -> None:
+    assert install(directory) == 0
+    own = SigningKey.of(directory).told
+    assert trusted_others(directory) == [own]
+    assert install(directory, SigningKey.mine().told) == 0
+    assert trusted_others(directory) == [own, SigningKey.mine().told]
+
+
+def test_with_a_key_no_other_is_made(directory: Path) -> None:
+    assert install(directory, SigningKey.mine().told) == 0
+    assert trusted_others(directory) == [SigningKey.mine().told]
+    assert not (directory / "keys/pymw_signing_key.pem").exists()
 
 
 def test_installing_again_makes_a_version_only_where_something_changed(directory: Path) -> None:
@@ -109,47 +139,15 @@ def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, capsys: pyte
         return capsys.readouterr().err
 
     assert "is no official BOINC project" in refusal(str(tmp_path))
-    assert "--trust KEY" in refusal(str(directory))
     assert "`pymw boinc key` prints one" in refusal(str(directory), "--trust", "0123")
     assert not (directory / "apps/pymw").exists()
-    with pytest.raises(pymw.BackendError, match="pymw boinc install-app"):
+    with pytest.raises(pymw.BackendError, match="names no db_name"):
         Master(f"boinc:{directory}")
     key = SigningKey.mine().told
     (directory / "project.xml").write_text("<boinc><app>")
     assert "project.xml cannot be read" in refusal(str(directory), "--trust", key)
     (directory / "config.xml").write_text("<boinc><config></config></boinc>")
     assert "names no master_url" in refusal(str(directory), "--trust", key)
-
-
-def outcomes(directory: Path, name: str, *values: object) -> str:
-    path = directory / name
-    packed = [envelope.pack_outcome(Outcome(Ending.RETURNED, value=value, seconds=id(path) % 7)) for value in values]
-    path.write_bytes(envelope.pack_outcomes(packed))
-    return str(path)
-
-
-def test_the_script_compares_by_the_rule_in_the_names(directory: Path, tmp_path: Path) -> None:
-    assert install(directory, SigningKey.mine().told) == 0
-
-    def validate(*paths: str) -> int:
-        return subprocess.run(
-            [directory / "bin/pymw_validate", *paths], timeout=LIMIT, stderr=subprocess.PIPE
-        ).returncode
-
-    one = outcomes(tmp_path, "pymw_run_1_1_0_r123_0", 1.0, "a")
-    same = outcomes(tmp_path, "pymw_run_1_1_1_r77_0", 1.0, "a")
-    near = outcomes(tmp_path, "pymw_run_1_1_2_r5_0", 1.0 + 1e-12, "a")
-    garbage = tmp_path / "pymw_run_1_1_3_r5_0"
-    garbage.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
-    assert [validate(one), validate(str(garbage)), validate(str(tmp_path / "none"))] == [0, 1, 1]
-    assert [validate(one, same), validate(one, near), validate(one, str(garbage)), validate()] == [0, 1, 1, 2]
-    loose = [
-        outcomes(tmp_path, f"pymw_run_1_rtol1e-09_1_{copy}_r{copy}_0", 1.0 + copy * 1e-12, "a") for copy in range(2)
-    ]
-    far = outcomes(tmp_path, "pymw_run_1_rtol1e-09_1_2_r9_0", 1.1, "a")
-    assert [validate(*loose), validate(loose[0], far)] == [0, 1]
-    judged = outcomes(tmp_path, f"pymw_run_1_agree{24 * 'a'}_1_0_r9_0", 1.0)
-    assert validate(judged, judged) == 1
 
 
 def test_what_is_installed_runs_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

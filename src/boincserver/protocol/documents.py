@@ -39,6 +39,10 @@ class FileInfo:
     """The host keeps it for later jobs."""
     gzipped_url: str = ""
     """Where the same is to be had compressed; a client that knows of it fetches nothing else."""
+    sticky_seconds: int = 0
+    """For how long after its last use a host keeps it; 0: until it is told to delete it."""
+    keep: bool = False
+    """The official server's file deleter leaves it alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +68,11 @@ class OutputSpec:
 def _file_info(info: FileInfo) -> str:
     signature = f"<file_signature>\n{info.signature}</file_signature>\n" if info.signature else ""
     gzipped = element("gzipped_url", info.gzipped_url) if info.gzipped_url else ""
+    lifetime = element("sticky_lifetime", info.sticky_seconds) if info.sticky_seconds else ""
     return (
         f"<file_info>\n{element('name', info.name)}{element('url', info.url)}{gzipped}"
-        f"{flag('executable', info.executable)}{flag('sticky', info.sticky)}{signature}"
+        f"{flag('executable', info.executable)}{flag('sticky', info.sticky)}{lifetime}"
+        f"{flag('no_delete', info.keep)}{signature}"
         f"{element('md5_cksum', info.md5)}{element('nbytes', info.nbytes)}</file_info>\n"
     )
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from boincserver import control
 from boincserver.errors import BoincServerError
+from boincserver.official import is_official
 from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.attaching import Attachments, left_behind
@@ -23,9 +24,8 @@ from pymw.backends.boinc.canaries import Canaries
 from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
-from pymw.backends.boinc.official import is_official
 from pymw.backends.boinc.packing import APP, Packer, Unit
-from pymw.backends.boinc.place import Place, local_place, name_on_server, remote_place
+from pymw.backends.boinc.place import Place, local_place, name_on_server, official_place, remote_place
 from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.backends.boinc.telling import in_words, state_in_words
 from pymw.backends.protocol import BackendStatus, Batch, Broken, Call, Capabilities, Setup
@@ -90,14 +90,10 @@ class BoincBackend:
         if not address:
             raise BackendError("say which project: boinc:DIR, where DIR was made by `boincserver create DIR --url URL`")
         _refuse_unsupported(setup, f"boinc:{address}")
-        if is_official(Path(address).expanduser()):
-            raise BackendError(
-                f"{address} is an official BOINC project: `pymw boinc install-app {address}` puts the application "
-                f"there, and scripts reach it by boinc+https://host/project"
-            )
+        directory = Path(address).expanduser().absolute()
         with _as_backend_error():
-            place = local_place(Path(address).expanduser())
-        return cls(place, setup)
+            place = official_place(directory) if is_official(directory) else local_place(directory)
+        return cls._at(place, setup)
 
     @classmethod
     def open_remote(cls, url: str, setup: Setup) -> BoincBackend:
@@ -105,6 +101,10 @@ class BoincBackend:
         _refuse_unsupported(setup, f"boinc+{url}")
         with _as_backend_error():
             place = remote_place(url)
+        return cls._at(place, setup)
+
+    @classmethod
+    def _at(cls, place: Place, setup: Setup) -> BoincBackend:
         try:
             return cls(place, setup)
         except BaseException:

@@ -2,80 +2,93 @@
 
     DIR/apps/pymw/1.00/PLATFORM/   the worker program, whom it trusts, version.xml   ──▶ bin/update_versions
     DIR/project.xml                the application and its platforms                 ──▶ bin/xadd
-    DIR/bin/pymw_validate          are these results equal?                          ◀── bin/script_validator
+    DIR/bin/pymw_validator         are these results equal?                          ◀── bin/start
+    DIR/bin/pymw_assimilator       what came of the jobs                             ◀── bin/start
+    DIR/config.xml                 both among the <daemons>
 
-Scripts reach the project by ``boinc+https://``, through its remote job submission.
+Scripts on this machine reach the project by ``boinc:DIR``, others by ``boinc+https://``, its remote job submission.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from xml.sax.saxutils import escape
 
-from pymw.backends.boinc.keys import trust, trusted_file, trusted_others
+from boincserver.errors import BoincServerError
+from boincserver.official import Settings, is_official
+from boincserver.protocol.text import fields, sections
+from pymw.backends.boinc.keys import FILE, SigningKey, trust, trusted_file, trusted_others
 from pymw.backends.boinc.packing import APP
 from pymw.backends.boinc.worker_app import PLATFORMS, worker_program
 from pymw.errors import BackendError
 from pymw.volunteer import TRUSTED
 
-__all__ = ["install_app", "is_official", "next_steps"]
+__all__ = ["install_app", "next_steps", "trusted_by"]
 
 API_VERSION = "7.5.0"  # from 6.0 on the client and the program share memory by a file, which is what pyboinc does
-SCRIPT = "pymw_validate"
-
-
-def is_official(directory: Path) -> bool:
-    """Whether an official BOINC project is in this directory."""
-    return (directory / "config.xml").is_file() and (directory / "project.xml").is_file()
+DAEMONS = {"pymw_validator": "validate", "pymw_assimilator": "assimilate"}
+BACKUP = "config.xml.before-pymw"
 
 
 def install_app(directory: Path, keys: Sequence[str]) -> Path:
     """Put the application in place for code that is signed with these keys, or that was allowed before.
 
-    Returns the version's folder; it is the newest one where that has the same files.
+    With no key at all that is the project's own, made now: whoever may run scripts on its machine as its user signs
+    with that. Returns the version's folder; it is the newest one where that has the same files.
     """
     if not is_official(directory):
         raise BackendError(f"{directory} is no official BOINC project: it needs a config.xml and a project.xml")
+    url = _master_url(directory)
+    _describe(directory / "project.xml")
     for key in keys:
         trust(directory, key)
-    known = trusted_others(directory)
-    if not known:
-        raise BackendError("say whose code volunteers may run: --trust KEY, which `pymw boinc key` prints for them")
-    files = {"pymw_worker.pyz": worker_program(), TRUSTED: trusted_file(_master_url(directory), known)}
-    _describe(directory / "project.xml")
-    _write_script(directory / "bin" / SCRIPT)
+    if not trusted_others(directory) or (directory / "keys" / FILE).exists():
+        trust(directory, SigningKey.of(directory).told)
+    files = {"pymw_worker.pyz": worker_program(), TRUSTED: trusted_file(url, trusted_others(directory))}
+    for script, command in DAEMONS.items():
+        _write_script(directory / "bin" / script, command, directory)
+    _add_daemons(directory / "config.xml")
     return _install(directory / "apps" / APP, files)
 
 
 def next_steps(directory: Path) -> str:
     """What the operator does now with the official tools."""
-    validator = f"script_validator --app {APP} --init_script '{SCRIPT} files' --compare_script '{SCRIPT} files files2'"
     return (
         f"Now, in {directory}:\n"
         f"  bin/xadd; bin/update_versions\n"
-        f"  add to the <daemons> of config.xml, and restart the project:\n"
-        f"    <daemon><cmd>{escape(validator)}</cmd></daemon>\n"
-        f"  bin/manage_privileges grant USERID {APP}      (for each account that is to submit)\n"
-        f"No assimilator: results stay until whoever asked for them has them."
+        f"  bin/stop; bin/start      (it runs {' and '.join(DAEMONS)} from now on)\n"
+        f"Scripts on this machine, run by the project's user: Master('boinc:{directory}').\n"
+        f"For scripts elsewhere, --trust their key too, and for each account that is to submit\n"
+        f"  bin/manage_privileges grant USERID {APP}"
     )
 
 
+def trusted_by(settings: Settings, document: str) -> Sequence[str]:
+    """The keys whose code runs where this application version is, from the file that its document names."""
+    names = [name for info in sections(document, "file_info") if (name := fields(info).get("name", ""))]
+    for name in names:
+        if name.startswith(f"{TRUSTED}_"):
+            try:
+                told = json.loads(settings.downloads.path(name).read_bytes())
+                return [str(key) for key in told["keys"]] if told["project"] == settings.master_url else []
+            except (OSError, ValueError, KeyError, TypeError):
+                return []
+    return []
+
+
 def _master_url(directory: Path) -> str:
-    path = directory / "config.xml"
     try:
-        url = (ET.parse(path).findtext("config/master_url") or "").strip()  # noqa: S314 - the operator's own file
-    except ET.ParseError as error:
-        raise BackendError(f"{path} cannot be read: {error}") from error
-    if not url:
-        raise BackendError(f"{path} names no master_url")
-    return url
+        return Settings.master_url_of(directory)
+    except BoincServerError as error:
+        raise BackendError(str(error)) from error
 
 
 def _install(folder: Path, files: Mapping[str, bytes]) -> Path:
@@ -147,10 +160,32 @@ def _describe(path: Path) -> None:
         _replace(path, text[:end] + added + text[end:])
 
 
-def _write_script(path: Path) -> None:
+def _write_script(path: Path, command: str, directory: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    _replace(path, f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m pymw.backends.boinc.comparing "$@"\n')
+    words = [sys.executable, "-m", "pymw", "boinc", command, str(directory.absolute())]
+    _replace(path, f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
     path.chmod(0o755)
+
+
+def _add_daemons(path: Path) -> None:
+    """Have our daemons among those that `bin/start` runs; the file is kept as it was."""
+    text = path.read_text("utf-8")
+    commands = [command.split() for each in ET.fromstring(text).iter("daemon") if (command := each.findtext("cmd"))]  # noqa: S314
+    known = {Path(words[0]).name for words in commands if words}
+    added = "".join(
+        f"        <daemon>\n            <cmd>{script} --app {APP} -d 3</cmd>\n        </daemon>\n"
+        for script in DAEMONS
+        if script not in known
+    )
+    if not added:
+        return
+    end = text.rfind("</daemons>")
+    if end < 0:
+        end = text.rindex("</boinc>")
+        added = f"    <daemons>\n{added}    </daemons>\n"
+    end = text.rindex("\n", 0, end) + 1 if "\n" in text[:end] and not text[:end].rpartition("\n")[2].strip() else end
+    shutil.copy2(path, path.with_name(BACKUP))
+    _replace(path, text[:end] + added + text[end:])
 
 
 def _replace(path: Path, text: str) -> None:

@@ -9,16 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boincserver import control
+from boincserver.official import OfficialProject
 from boincserver.remote import RemoteProject, RemoteServer, account_key
 from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.offer import offer
+from pymw.backends.boinc.official import trusted_by
 from pymw.backends.boinc.packages import Packages
+from pymw.backends.boinc.packing import APP
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.worker_app import Worker, worker_program
 from pymw.backends.protocol import RunHandle
+from pymw.errors import BackendError
 from pymw.volunteer import OUTCOMES
 
-__all__ = ["Place", "local_place", "name_on_server", "remote_place"]
+__all__ = ["Place", "local_place", "name_on_server", "official_place", "remote_place"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,31 @@ def local_place(directory: Path) -> Place:
     return Place(
         f"boinc:{directory}", server, worker, directory, info.one_result_per_user, packages=Packages(server, worker)
     )
+
+
+def official_place(directory: Path) -> Place:
+    """The official project in this directory, whose volunteers have our worker program and trust our key."""
+    project = OfficialProject.open(directory)
+    try:
+        settings = project.settings
+        key = SigningKey.of(directory)
+        versions = project.versions(APP)
+        if not versions:
+            raise BackendError(
+                f"{directory} has no version of the application {APP} that volunteers could run; say there "
+                f"`pymw boinc install-app {directory}`, then bin/xadd and bin/update_versions"
+            )
+        if key.told not in trusted_by(settings, versions[0]):
+            raise BackendError(
+                f"volunteers of {directory} do not run code that is signed with your key; say there "
+                f"`pymw boinc install-app {directory} --trust {key.told}`, then bin/update_versions"
+            )
+    except BaseException:
+        project.close()
+        raise
+    worker = Worker(settings.master_url, key, worker_program(), trusted_others(directory))
+    by_user = settings.one_result_per_user
+    return Place(f"boinc:{directory}", project, worker, directory, by_user, close=project.close)
 
 
 def remote_place(url: str) -> Place:

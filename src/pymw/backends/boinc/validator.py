@@ -49,3 +49,8 @@ class OutcomeValidator:
         return len(first.outcomes) == len(second.outcomes) and all(
             rules.agree(a, b, first.rule) for a, b in zip(first.outcomes, second.outcomes, strict=True)
         )
+
+    def close(self) -> None:
+        """End the children that run users' functions."""
+        for rules in self._rules.values():
+            rules.close()
