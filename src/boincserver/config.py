@@ -43,6 +43,9 @@ class JobsConfig:
     reliable_turnaround: int = _setting(
         86400, "seconds from sending to report, on the average, that a reliable host needs"
     )
+    spot_checks: float = _setting(
+        0.1, "share of a trusted host's jobs that are checked all the same, where jobs go unchecked at all"
+    )
     report_grace_period: int = _setting(0, "seconds after a deadline before a copy is given up")
     resend_lost_results: bool = _setting(True, "send again what a client was sent and does not know of")
     purge_after_days: int = _setting(30, "days after which a job that is over leaves the tables; 0: never")

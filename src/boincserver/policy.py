@@ -14,8 +14,9 @@ from boincserver.homogeneous import hr_class
 from boincserver.lifecycle import Job
 from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.states import Outcome, ServerState
+from boincserver.track import Track
 
-__all__ = ["Permission", "Wish", "delay_until_next", "fits", "homogeneous", "may_take"]
+__all__ = ["Permission", "Wish", "delay_until_next", "fits", "homogeneous", "may_rescue", "may_take"]
 
 _STEP: Final = 5
 """Clients look at their clocks every 5 seconds, so no other delay makes a difference."""
@@ -110,6 +111,18 @@ def may_take(job: Job, userid: int, hostid: int, now: int, rules: JobsConfig, *,
         elif same_host and now < (result.received_time or result.report_deadline) + rules.retry_elsewhere:
             permission = Permission.LATER
     return permission
+
+
+def may_rescue(job: Job, track: Track, expected: float, now: int, rules: JobsConfig) -> bool:
+    """Whether a host is one to send a copy of what others are late with: it fails at nothing, and is quick.
+
+    Quick is who would be back by now, had he got the job when the slow one did: by his record, or for want of one by
+    the seconds that he is `expected` to take. As time goes by that is anybody: rather a slow host than none.
+    """
+    if track.failed_lately(rules):
+        return False
+    since = min((r.sent_time for r in job.results if r.server_state == ServerState.IN_PROGRESS), default=now)
+    return max(expected, track.turnaround or 0.0) <= now - since
 
 
 def delay_until_next(quiet: float, crowd: float = 0.0) -> float:

@@ -20,10 +20,10 @@ from boincserver.database import Row, Session
 from boincserver.events import Events
 from boincserver.feeder import Entry
 from boincserver.hosts import Host
-from boincserver.lifecycle import Job, Report
+from boincserver.lifecycle import Job, Report, Result
 from boincserver.news import PROGRESS
 from boincserver.pipeline import Pipeline
-from boincserver.policy import Permission, Wish, delay_until_next, fits, homogeneous, may_take
+from boincserver.policy import Permission, Wish, delay_until_next, fits, homogeneous, may_rescue, may_take
 from boincserver.protocol import documents
 from boincserver.protocol.reply import JobToSend, Message, SchedulerReply
 from boincserver.protocol.request import ReportedResult, SchedulerRequest
@@ -225,10 +225,19 @@ class _Exchange:
             "peak_swap_size": reported.peak_swap_size,
             "peak_disk_usage": reported.peak_disk_usage,
         }
-        after = lifecycle.report(job, reported.name, report, self.now)
+        after = self._checked_after_all(lifecycle.report(job, reported.name, report, self.now), result)
         self.pipeline.follow(self.tx, job, after, self.now, {reported.name: extra}, {reported.name: template})
         if self.down:
             trickles.stop_sending(self.db, self.host.id, reported.name)
+
+    def _checked_after_all(self, job: Job, was: Result) -> Job:
+        """A result that was to go unchecked is checked where its host was caught with a wrong one meanwhile."""
+        app, workunit = self.pipeline.catalog.apps.get(job.workunit.appid), job.workunit
+        now = job.result(was.name)
+        if app is None or not app.target_nresults > 1 == workunit.target_nresults or now is None or not now.is_success:
+            return job
+        proven = self.pipeline.track(self.tx, was.hostid, was.app_version_id).is_proven
+        return job if proven or lifecycle.is_over(workunit) else lifecycle.replicate(job, app.target_nresults)
 
     def _outputs_are_here(self, template: str, reported: ReportedResult) -> bool:
         """Every output arrived as the client describes it; those are brought to disk with this transaction."""
@@ -365,8 +374,9 @@ class _Exchange:
         track = self.pipeline.track(self.tx, self.host.id, version.id)
         if not track.room(self.request.host.p_ncpus):
             return False
-        if track.max_jobs_per_day < self.rules.daily_quota and lifecycle.is_spare(job):
-            return False  # it failed lately, and what is late already is for others
+        expected = wish.duration(entry.rsc_fpops_est, choice.processors) + self.request.estimated_delay
+        if lifecycle.is_spare(job) and not may_rescue(job, track, expected, self.now, self.rules):
+            return False
         reliable = track.is_reliable(self.rules)
         permission = may_take(job, self.user.id, self.host.id, self.now, self.rules, reliable=reliable)
         if permission is not Permission.YES:
@@ -377,7 +387,8 @@ class _Exchange:
         self.pipeline.set_track(self.tx, self.host.id, version.id, track.sent())
         self.pipeline.feeder.take(entry)
         self.tx.on_rollback(lambda: self.pipeline.feeder.put_back(entry))
-        if app.target_nresults > 1 == job.workunit.target_nresults and not track.is_trusted(self.scheduler.chance):
+        trusted = track.is_trusted(self.scheduler.chance, self.rules.spot_checks)
+        if app.target_nresults > 1 == job.workunit.target_nresults and not trusted:
             after = self.pipeline.follow(self.tx, job, lifecycle.replicate(after, app.target_nresults), self.now)
         else:
             self.pipeline.note(self.tx, job, after, self.now)

@@ -76,14 +76,31 @@ class Track:
             return replace(self, max_jobs_per_day=max(1, min(self.max_jobs_per_day, quota) // 4), consecutive_valid=0)
         return self
 
+    @property
+    def turnaround(self) -> float | None:
+        """Seconds after which this host brings a result back, on the average; None as long as that is not known."""
+        return self.turnaround_avg if self.turnaround_n >= _ENOUGH else None
+
     def is_reliable(self, rules: JobsConfig) -> bool:
         """True if this host brings results back soon, and has not failed since it last had its full quota."""
-        soon = self.turnaround_n >= _ENOUGH and self.turnaround_avg <= rules.reliable_turnaround
-        return soon and self.max_jobs_per_day >= rules.daily_quota
+        soon = self.turnaround is not None and self.turnaround <= rules.reliable_turnaround
+        return soon and not self.failed_lately(rules)
 
-    def is_trusted(self, chance: random.Random) -> bool:
-        """True if this host's next result may go unchecked: with a long record nearly always, never always."""
-        return self.consecutive_valid >= _TRUSTED and chance.random() > 1 / self.consecutive_valid
+    def failed_lately(self, rules: JobsConfig) -> bool:
+        """True from a failure on until as many successes have made up for it."""
+        return self.max_jobs_per_day < rules.daily_quota
+
+    @property
+    def is_proven(self) -> bool:
+        """True if this host's results agreed with others' often enough, and none differed since."""
+        return self.consecutive_valid >= _TRUSTED
+
+    def is_trusted(self, chance: random.Random, spot_checks: float = 0.0) -> bool:
+        """True if this host's next result may go unchecked: ever more often, and never more than `spot_checks` allow.
+
+        Without that share a patient liar would be checked the less the longer he has behaved.
+        """
+        return self.is_proven and chance.random() >= max(spot_checks, 1 / self.consecutive_valid)
 
 
 def load(db: Session, host: int, version: int, quota: int) -> Track:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -23,8 +25,10 @@ from boincserver.lifecycle import Result, Workunit
 from boincserver.policy import Permission, Wish
 from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.states import Outcome, ServerState, ValidateState
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
 from boincserver.track import Track
+
+from .conftest import add_app, configure, make_project
 
 DAY = 86400.0
 
@@ -245,6 +249,34 @@ def test_copies_made_anew_are_kept_for_reliable_hosts_for_a_while() -> None:
     assert ask(failed, late, reliable=False, now=100 + 3600) is Permission.LATER
 
 
+@pytest.mark.parametrize(
+    ("track", "expected", "may"),
+    [
+        (Track(100), 50.0, True),  # nothing is known of him, and his processor says that he would be back by now
+        (Track(100), 500.0, False),
+        (Track(100, turnaround_n=5, turnaround_avg=80.0), 50.0, True),
+        (Track(100, turnaround_n=5, turnaround_avg=3000.0), 50.0, False),  # a quick processor, switched off at night
+        (Track(100, turnaround_n=4, turnaround_avg=3000.0), 50.0, True),  # too few to tell
+        (Track(99, turnaround_n=5, turnaround_avg=80.0), 50.0, False),  # it failed lately
+    ],
+)
+def test_what_is_late_goes_to_who_is_quick_and_does_not_fail(track: Track, expected: float, may: bool) -> None:
+    slow = Result(1, "w_0", ServerState.IN_PROGRESS, hostid=1, userid=1, sent_time=1000)
+    job = Life(Workunit(1, "w", target_nresults=2), (slow, Result(2, "w_1")))
+    rules = JobsConfig(daily_quota=100)
+    assert policy.may_rescue(job, track, expected, 1100, rules) is may
+    much_later = policy.may_rescue(job, track, expected, 1000 + 86400, rules)
+    assert much_later is (track.max_jobs_per_day == 100)  # rather a slow host than none, but none that fails
+
+
+def test_a_patient_host_is_checked_as_often_as_the_operator_wants() -> None:
+    patient = Track(100, consecutive_valid=10_000)
+    chance = random.Random(1)
+    assert sum(patient.is_trusted(chance, 0.1) for _ in range(1000)) == pytest.approx(900, abs=30)
+    assert sum(patient.is_trusted(chance, 0.0) for _ in range(1000)) > 990
+    assert not any(Track(100, consecutive_valid=9).is_trusted(chance, 0.0) for _ in range(100))
+
+
 def test_reliable_is_who_is_quick_and_does_not_fail() -> None:
     rules = JobsConfig(daily_quota=100, reliable_turnaround=1000)
     work, sent = Workunit(1, "w"), Result(1, "r", ServerState.IN_PROGRESS, sent_time=1000)
@@ -317,6 +349,51 @@ def test_only_trusted_hosts_go_unchecked(control: Control, upper: str, url: str)
     assert len(outcomes) == 40
     assert counts[:8] == [2] * 8  # nobody is known at first
     assert 1 in counts[-8:]  # and then most go unchecked
+
+
+def test_what_a_trusted_host_holds_is_checked_when_it_is_caught_with_a_lie(directory: Path) -> None:
+    """Otherwise a patient liar with a long queue gets all of it through."""
+    lies: list[str] = []
+
+    def patient(job: SimulatedJob) -> dict[str, bytes]:
+        if job.name in lies:
+            return {"out": b"a lie"}
+        return shout(job)
+
+    make_project(directory)
+    configure(directory, spot_checks=0.5)
+    with contextlib.ExitStack() as stack:
+        control = stack.enter_context(serving(directory)).control
+        add_app(control, directory.parent)
+        control.ensure_app("upper", target_nresults=2)
+        batch, url = control.create_batch("upper", "b"), control.info().url
+        keys = [control.create_account(f"v{n}@example.org") for n in range(3)]
+        liar, one, two = (
+            stack.enter_context(SimulatedVolunteer(url, key, play, ncpus=4))
+            for key, play in zip(keys, (patient, shout, shout), strict=True)
+        )
+        control.create_jobs(batch.id, jobs(40))
+        while liar.step() + one.step() or liar.finished or one.finished:
+            pass  # both are proven now
+        control.create_jobs(batch.id, [Job(f"more{n}", {"in": b"x"}, {"out": 100}) for n in range(40)])
+        liar.contact(seconds=1e9, instances=40)
+        lies += liar.held
+        unchecked = [name for name in lies if len(control.copies(batch.id, name.rpartition("_")[0])) == 1]
+        checked = [name for name in lies if name not in unchecked]
+        assert checked
+        assert unchecked
+        liar.work(checked[0])
+        liar.contact(seconds=0, instances=0)
+        while one.step() + two.step() or one.finished or two.finished:
+            pass  # the lie is found out
+        for name in list(liar.held):
+            liar.work(name)
+        liar.contact(seconds=0, instances=0)
+        while one.step() + two.step() or one.finished or two.finished:
+            pass
+        outcomes = {outcome.name: outcome for outcome in control.outcomes(batch.id)}
+    taken = [outcomes[name.rpartition("_")[0]] for name in lies]
+    assert [outcome.outputs["out"] for outcome in taken] == [b"X"] * len(taken)
 
 
 def test_copies_stay_with_one_kind_of_computer(control: Control, upper: str, url: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests import errands
 from tests.served import Project, served
-from tests.whole.test_remote import let_in
+from tests.whole.letting import let_in
 from tests.whole.test_truth import Answer, joined
 
 import pymw

@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from tests import errands
 from tests.served import Project, served
 from tests.whole.conftest import SPEED
+from tests.whole.letting import EMAIL, let_in
 from tests.whole.test_kills import Victims
 from tests.whole.test_runs import Counting, queued
 
@@ -34,11 +35,9 @@ from boincserver.remote import RemoteProject
 from boincserver.remote.transport import Answer, Transport
 from boincserver.testing import SimulatedVolunteer, StockClient, wait_until
 from pymw import Master, close
-from pymw.backends.boinc.keys import SigningKey
 from pymw.cli import main
 
 LIMIT = 120.0
-EMAIL = "ada@example.org"
 
 SCRIPT = """
 from pymw import Master, progress
@@ -55,14 +54,6 @@ with Master() as master:
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
-
-
-def let_in(project: Project, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the operator does for somebody elsewhere, who has the key of an account; the URL of the backend."""
-    monkeypatch.setenv("BOINC_ACCOUNT_KEY", project.control.create_account(EMAIL))
-    assert main(["boinc", "trust", str(project.directory), SigningKey.mine().told]) == 0
-    project.control.grant(EMAIL, "all")
-    return f"boinc+{project.url}"
 
 
 @pytest.fixture

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
+import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 from tests import errands
 from tests.served import Project, served
+from tests.whole.letting import let_in
 
 import pymw
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
@@ -277,16 +280,52 @@ def test_a_projects_only_computer_is_believed(alone: Project) -> None:
         assert master.submit(errands.fail, "no").exception(LIMIT).args == ("no", 42)
 
 
-def test_the_last_tasks_of_a_slow_host_are_sent_to_another_too(alone: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(params=["boinc:", "boinc+http:"])
+def way(request: pytest.FixtureRequest, alone: Project, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """The project in the directory, and the same one over the network."""
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+    return alone.backend if request.param == "boinc:" else let_in(alone, monkeypatch)
+
+
+def test_the_last_tasks_of_a_slow_host_are_sent_to_a_quick_one_too(
+    way: str, alone: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(homecoming, "LATE_AFTER", 1.0)
-    with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
+    with Master(way, rehearse=False) as master, contextlib.ExitStack() as stack:
         slow = stack.enter_context(joined(alone))
         quick = master.options(est_seconds=0.1)
         future = quick.submit(errands.double, 21)
         slow.contact()
         assert slow.held  # and nothing more is heard of it
+        name = next(iter(slow.held)).rpartition("_")[0]
+        wait_until(lambda: len(alone.control.copies(1, name)) == 2, timeout=LIMIT, what="a second copy to be made")
+        for fpops in (1e5, 1e4):  # minutes and quarters of an hour for what is expected to take a tenth of a second
+            tardy = stack.enter_context(joined(alone))
+            tardy.fpops = fpops
+            tardy.contact()
+            assert not tardy.held
         stack.enter_context(joined(alone)).start()
         assert future.result(LIMIT) == 42
         slow.work(next(iter(slow.held)))  # it comes too late, which harms nobody
         slow.contact()
         assert slow.finished == {}
+
+
+def test_the_estimate_follows_what_hosts_bring_home(way: str, alone: Project) -> None:
+    with Master(way, rehearse=False) as master, joined(alone, lambda n, args: 2 * args[0]) as host:
+        results = master.map(errands.double, range(40), chunksize=1, timeout=LIMIT)
+        assert "no host has joined yet" in str(master.status())
+        host.contact(seconds=0, instances=0)
+        wait_until(lambda: f"1 hosts with {host.ncpus} cores" in str(master.status()), timeout=LIMIT, what="the host")
+        begun = time.monotonic()
+        for _ in range(20):
+            host.step()
+        host.contact(seconds=0, instances=0)
+        wait_until(lambda: "20 waiting" in str(master.status()), timeout=LIMIT, what="half of them to be home")
+        took = time.monotonic() - begun
+        told = re.search(r"done in (\d+) (seconds|minutes)", str(master.status()))
+        assert told is not None
+        # As many again, at the pace that they came at: no sooner than at once, and not much later than so far.
+        assert int(told[1]) * (60 if told[2] == "minutes" else 1) <= 2 * took + 60
+        host.start()
+        assert len(list(results)) == 40

@@ -160,7 +160,10 @@ class RemoteProject:
         return (_remote_job(job, names) for job, names in zip(jobs, named, strict=True))
 
     def hurry(self, batch_id: int, names: Sequence[str]) -> None:
-        """Nothing: the official interface knows no such wish."""
+        """Send one more copy of each of these jobs to quick hosts; official servers know no such wish."""
+        if self.is_ours:
+            with contextlib.suppress(SubmissionRefused):  # one of them is over and gone, and an older server knows none
+                self.server.hurry_jobs(names)
 
     def cancel_jobs(self, batch_id: int, names: Sequence[str] | None = None) -> int:
         """End these jobs, or all of the run, also on hosts; returns how many are affected."""

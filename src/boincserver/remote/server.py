@@ -132,6 +132,10 @@ class RemoteServer:
         """End these jobs, on hosts too."""
         self._call("abort_jobs", "".join(element("job_name", name) for name in names), again=True)
 
+    def hurry_jobs(self, names: Iterable[str]) -> None:
+        """One more copy of each of these jobs; SubmissionRefused by servers of another kind."""
+        self._call("hurry_jobs", "".join(element("job_name", name) for name in names), again=True)
+
     def set_expire_time(self, batch: int | str, expire_time: float) -> None:
         """When the batch is to be ended; 0: never."""
         self._call("set_expire_time", _named(batch) + element("expire_time", int(expire_time)), again=True)

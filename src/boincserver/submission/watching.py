@@ -1,4 +1,4 @@
-"""Calls that the official interface lacks: what changes while jobs are out, and which computers are there.
+"""Calls that the official interface lacks: what changes while jobs are out, which computers are there, what is late.
 
 Whoever uses them has to do without where the server does not know them; it says "no such action" then.
 """
@@ -16,6 +16,8 @@ from boincserver.submission.caller import Caller
 
 __all__ = ["Watching"]
 
+MOST_HURRIED: Final = 200
+"""Jobs in one call: what is late at the end of a run, and one commit."""
 _OF_HOST: Final = ("id", "user_id", "ncpus", "last_contact", "in_progress", "succeeded", "failed")
 """What a submitter may know of a volunteer's computer: no names."""
 
@@ -34,6 +36,13 @@ class Watching(Caller):
             said = element("said", xml_text(job.said)) if job.said else ""
             parts.append(f"<job>{told}{said}{children([('hostid', host) for host in job.hosts])}</job>\n")
         return "".join(parts)
+
+    async def call_hurry_jobs(self, call: ET.Element) -> str:
+        """One more copy of each of these jobs, for a computer that is quick and fails at nothing."""
+        submitter, service = self.who(call), self._service
+        numbers = [self._own_job(submitter, name=(name.text or "").strip())[0] for name in call.findall("job_name")]
+        await service.writer.run(lambda tx: service.submitter.hurry(tx, numbers[:MOST_HURRIED], int(service.clock())))
+        return element("success", 1)
 
     async def call_query_hosts(self, call: ET.Element) -> str:
         """The computers of the project, and whether the copies of a job go to different users."""

@@ -68,6 +68,7 @@ class SimulatedVolunteer:
     platform: str = "x86_64-pc-linux-gnu"
     name: str = "simulated"
     os_name: str = "Linux simulated"
+    fpops: float = 1e9
     host_cpid: str = field(default_factory=lambda: secrets.token_hex(16))
     check_signatures: bool = True
     hostid: int = 0
@@ -114,7 +115,7 @@ class SimulatedVolunteer:
         parts = RequestParts(
             self.authenticator, self.hostid, self.rpc_seqno, self.host_cpid, self.platform, self.ncpus,
             float(idle) if seconds is None else seconds, float(idle) if instances is None else instances, self._key,
-            reported, list(self.held), trickles, self.name, os_name=self.os_name,
+            reported, list(self.held), trickles, self.name, fpops=self.fpops, os_name=self.os_name,
         )  # fmt: skip
         self.rpc_seqno += 1
         self.last_reply = self.post(self._scheduler, format_request(parts))

@@ -35,6 +35,7 @@ from pymw.volunteer import OUTCOMES
 
 __all__ = ["BoincBackend"]
 
+GONE_AFTER = 86400.0  # seconds without a word from a host; those that are idle come once an hour
 LEASE = 600.0  # seconds after which the server gives up unnamed work whose master is gone
 
 
@@ -220,8 +221,11 @@ class BoincBackend:
             hosts = self._server.hosts()
         except BoincServerError as error:
             return BackendStatus(running=running, queued=queued, lines=(str(error),))
-        cores = sum(host.ncpus for host in hosts)
-        lines = [f"{len(hosts)} hosts with {cores} cores"]
+        here = [host for host in hosts if host.last_contact > time.time() - GONE_AFTER]
+        cores = sum(host.ncpus for host in here)
+        lines = [f"{len(here)} hosts with {cores} cores"]
+        if len(here) < len(hosts):
+            lines[0] += f", and {len(hosts) - len(here)} of which nothing was heard for a day"
         if held := self._canaries.tasks:
             lines.append(f"{held} tasks are held back until the first of their function came home")
         if units:
