@@ -29,7 +29,7 @@ from boincserver.protocol import documents
 from boincserver.protocol.text import fields, sections
 from boincserver.schema import host as host_table
 from boincserver.schema import result as result_table
-from boincserver.states import AssimilateState, FileDeleteState, Outcome, ServerState
+from boincserver.states import AssimilateState, FileDeleteState, Outcome, ServerState, ValidateState
 from boincserver.track import Track
 from boincserver.track import load as load_track
 from boincserver.track import save as save_track
@@ -93,6 +93,8 @@ class Pipeline:
     files_of: Callable[[str], Any]
     rules: JobsConfig
     credit_rules: CreditConfig
+    _doubted: dict[int, set[int]] = field(default_factory=dict)
+    """Results that differ from others, by host; forgotten at a restart, when the record is all that counts."""
     _validators: dict[str, Validator[Any]] = field(default_factory=dict)
 
     def validator(self, appid: int) -> Validator[Any]:
@@ -162,12 +164,26 @@ class Pipeline:
                 )
             ):
                 continue
+            tx.on_commit(lambda result=result: self._doubt(result))  # type: ignore[misc]
             track = self.track(tx, result.hostid, result.app_version_id)
             changed = track.after(was, result, job.workunit, self.rules.daily_quota)
             if changed != track:
                 self.set_track(tx, result.hostid, result.app_version_id, changed)
             if result.granted_credit > was.granted_credit:
                 self._grant(tx, result, result.granted_credit - was.granted_credit, now)
+
+    def _doubt(self, result: Result) -> None:
+        """Nobody is trusted while a result of his differs from another's and it is open who is right."""
+        if result.validate_state == ValidateState.INCONCLUSIVE:
+            self._doubted.setdefault(result.hostid, set()).add(result.id)
+        elif result.hostid in self._doubted:
+            self._doubted[result.hostid].discard(result.id)
+            if not self._doubted[result.hostid]:
+                del self._doubted[result.hostid]
+
+    def is_doubted(self, hostid: int) -> bool:
+        """Whether it is open if a result of this host is wrong, as far as this process saw it."""
+        return hostid in self._doubted
 
     def track(self, tx: Transaction, hostid: int, version: int) -> Track:
         """A host's record with an application version, as it is within this transaction."""

@@ -237,6 +237,7 @@ class _Exchange:
         if app is None or not app.target_nresults > 1 == workunit.target_nresults or now is None or not now.is_success:
             return job
         proven = self.pipeline.track(self.tx, was.hostid, was.app_version_id).is_proven
+        proven = proven and not self.pipeline.is_doubted(was.hostid)
         return job if proven or lifecycle.is_over(workunit) else lifecycle.replicate(job, app.target_nresults)
 
     def _outputs_are_here(self, template: str, reported: ReportedResult) -> bool:
@@ -388,6 +389,7 @@ class _Exchange:
         self.pipeline.feeder.take(entry)
         self.tx.on_rollback(lambda: self.pipeline.feeder.put_back(entry))
         trusted = track.is_trusted(self.scheduler.chance, self.rules.spot_checks)
+        trusted = trusted and not self.pipeline.is_doubted(self.host.id)
         if app.target_nresults > 1 == job.workunit.target_nresults and not trusted:
             after = self.pipeline.follow(self.tx, job, lifecycle.replicate(after, app.target_nresults), self.now)
         else:

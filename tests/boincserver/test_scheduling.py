@@ -277,6 +277,23 @@ def test_a_patient_host_is_checked_as_often_as_the_operator_wants() -> None:
     assert not any(Track(100, consecutive_valid=9).is_trusted(chance, 0.0) for _ in range(100))
 
 
+@pytest.mark.parametrize(
+    ("patience", "spot_checks", "least", "most"),
+    [(50, 0.0, 35, 70), (1000, 0.0, 700, 1400), (50, 0.1, 7, 11), (1000, 0.1, 7, 11), (1000, 0.3, 1.5, 3.5)],
+)
+def test_how_much_a_liar_gets_through_whose_patience_was_rewarded(
+    patience: int, spot_checks: float, least: float, most: float
+) -> None:
+    """On the average of many, until the first check: (1 - p) / p, whatever the patience where the operator sets p."""
+    chance = random.Random(2)
+    proven = Track(100, consecutive_valid=patience)
+    escaped = 0
+    for _ in range(400):
+        while proven.is_trusted(chance, spot_checks):
+            escaped += 1
+    assert least < escaped / 400 < most
+
+
 def test_reliable_is_who_is_quick_and_does_not_fail() -> None:
     rules = JobsConfig(daily_quota=100, reliable_turnaround=1000)
     work, sent = Workunit(1, "w"), Result(1, "r", ServerState.IN_PROGRESS, sent_time=1000)

@@ -61,3 +61,7 @@ def test_the_rest_is_estimated_from_what_came_home_and_at_first_from_how_long_a_
         rate.ended(30, now=60.0 * minute)
     assert rate.left(100, 2.0, 4, now=300.0) == pytest.approx(200.0)
     assert rate.left(100, 2.0, 4, now=2000.0) == 50.0  # nothing came for so long that it says nothing of now
+    rate.begun(now=2000.0)
+    rate.begun(now=2100.0)
+    rate.ended(20, now=2200.0)  # all that came came at once
+    assert rate.left(100, None, 4, now=2200.0) == pytest.approx(1000.0)

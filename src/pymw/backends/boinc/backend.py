@@ -231,7 +231,8 @@ class BoincBackend:
         if units:
             seconds = self._packer.seconds(units[0].batch.call, units[0].code)
             left = self._homecoming.rate.left(running + queued, seconds, cores)
-            lines.append(f"done {in_words(left)}" if left is not None else "no host has joined yet")
+            unknown = "nothing came home yet that would tell how long it takes" if here else "no host has joined yet"
+            lines.append(f"done {in_words(left)}" if left is not None else unknown)
         return BackendStatus(cores, running, queued, lines=tuple(lines))
 
     def close(self, *, detach: bool = False) -> None:

@@ -65,6 +65,12 @@ class Rate:
     def __init__(self) -> None:
         self._ended: deque[tuple[float, int]] = deque(maxlen=4096)
 
+    def begun(self, now: float | None = None) -> None:
+        """A host took some: the time that the first of them take counts from now, if none ended lately."""
+        now = time.monotonic() if now is None else now
+        if not self._ended or now - self._ended[-1][0] > self.SPAN:
+            self._ended.append((now, 0))
+
     def ended(self, count: int, now: float | None = None) -> None:
         """So many tasks ended just now."""
         if count:

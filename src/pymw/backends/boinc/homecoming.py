@@ -219,6 +219,7 @@ class Homecoming:
             for unit in self._ledger.named(job.name):
                 if job.hosts and not unit.begun:
                     unit.begun = time.monotonic()
+                    self.rate.begun(unit.begun)
                     for index in unit.batch.indices:
                         self._collector.begin(unit.batch.call, index, 1, f"host {job.hosts[0]}")
                 if (told := _PROGRESS.fullmatch(job.said)) is not None:
