@@ -19,8 +19,9 @@ test: $(VENV)/.dev  ## all tests; STRICT=1 builds the interpreters first, and tu
 	@$(if $(STRICT),$(MAKE) --no-print-directory runtime && $(MAKE) --no-print-directory runtime TARGET=windows-x86_64)
 	@$(BIN)/python -m pytest -m "not soak" -n 4 --dist loadfile $(if $(STRICT),--strict-parts) $(ARGS)
 
-soak: $(VENV)/.dev  ## the full counts: kills, crowds, reproducible builds
+soak: $(VENV)/.dev  ## the full counts: kills, crowds, every interpreter built twice and aarch64's tested by qemu
 	@scripts/system-packages boinc-client faketime mariadb-server
+	@for target in linux-x86_64 linux-aarch64 windows-x86_64; do $(MAKE) --no-print-directory runtime TARGET=$$target || exit; done
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: $(VENV)/.dev  ## format, lint, types, import contracts

@@ -190,3 +190,11 @@ def test_the_tar_is_the_same_each_time(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     one, other = windows.make_tar(files, tmp_path), windows.make_tar(dict(reversed(files.items())), tmp_path / "again")
     assert (one.name, one.read_bytes()) == (other.name, other.read_bytes())
+
+
+@pytest.mark.soak
+def test_two_builds_are_the_same(runtime: tuple[Path, Path], tmp_path: Path) -> None:
+    """Everything again, fetched and compiled elsewhere."""
+    again = windows.build(tmp_path)
+    assert [path.name for path in again] == [path.name for path in runtime]
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in runtime]
