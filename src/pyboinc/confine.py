@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 from pyboinc import slot
-from pyboinc.sandbox import Policy, SandboxUnavailableError, apply, available, system_paths
+from pyboinc.sandbox import LIMITS, Level, Policy, SandboxUnavailableError, apply, available, system_paths
 from pyboinc.sandbox.policy import LAYERS
 
 TYPE_CHECKING = False
@@ -28,9 +29,11 @@ class Confinement:
     """The bounds of a task's children, made once per start of the task."""
 
     def __init__(self, policy: Policy, directory: str, outputs: Iterable[str] = ()) -> None:
-        missing = [layer for layer in LAYERS if layer in policy.require and layer not in available(policy)]
+        self.level = _level(policy)
+        missing = [layer for layer in LAYERS if layer in policy.require and layer not in self.level]
         if missing:
             raise SandboxUnavailableError(f"the job requires a sandbox that this host lacks: {', '.join(missing)}")
+        self.processes = policy.processes
         self._policy = policy
         self._directory = directory
         self.folder = os.path.join(directory, WORK)
@@ -91,6 +94,11 @@ class Confinement:
         inputs = [name for name in files if name not in outputs]
         paths = {os.path.join(self._directory, name) for name in inputs}
         return sorted(paths | {slot.resolve(name, self._directory) for name in inputs}), outputs
+
+
+def _level(policy: Policy) -> Level:
+    """How far a child can be bound here; on Windows by the job object that its supervisor holds it in."""
+    return Level([LIMITS]) if sys.platform == "win32" else available(policy)
 
 
 def _files(directory: str) -> Iterable[str]:

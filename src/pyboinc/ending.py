@@ -6,6 +6,8 @@ import signal
 
 from pyboinc import slot
 
+FAULTS = 0xC0000000
+"""Exit codes from here on are Windows' exceptions that nobody handled."""
 EXITED, SIGNALLED, MEMORY, TIME, DISK = "exited", "signalled", "memory", "time", "disk"
 
 _EXIT_CODES = {
@@ -31,8 +33,8 @@ class ChildExit:
     ) -> None:
         self.returncode = returncode
         """As `subprocess` gives it: an exit code, or a signal's negative number."""
-        self.cause = cause or (SIGNALLED if returncode < 0 else EXITED)
-        """Why: `exited` or `signalled` by itself; `memory`, `time`, `disk` by the supervisor for a limit."""
+        self.cause = cause or (EXITED if 0 <= returncode < FAULTS else SIGNALLED)
+        """Why: `exited` or `signalled` by itself, a fault included; `memory`, `time`, `disk` by us for a limit."""
         self.detail = detail
         self.stderr = stderr
         """The last of what it wrote there."""
@@ -47,6 +49,8 @@ class ChildExit:
     def __str__(self) -> str:
         if self.cause == EXITED:
             return f"the child exited with code {self.returncode}"
+        if self.cause == SIGNALLED and self.returncode >= FAULTS:
+            return f"the child was ended by the fault 0x{self.returncode:08X}"
         if self.cause == SIGNALLED:
             return f"the child was killed by {_signal_name(-self.returncode)}"
         return f"the child was stopped: {self.detail}"

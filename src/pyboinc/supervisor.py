@@ -153,15 +153,9 @@ class _Task:
     def _run_child(self, command: Sequence[str]) -> ChildExit:
         """One child from start to end."""
         env = {**self._env, "PYBOINC_CPU_BEFORE": repr(self._cpu_before)}
-        prepare: Callable[[], None] | None = None
-        confinement = self._confinement
-        if confinement is not None:
-            bound = command = confinement.command(command)
-            if sys.platform == "win32":
-                say("sandbox: none")  # a folder of its own, and no more
-            else:
-                prepare = lambda: confinement.bind(bound)  # noqa: E731 - functools would cost two milliseconds
-        child = Child(command, env, cwd=self._cwd, prepare=prepare)
+        if self._confinement is not None:
+            command = self._confinement.command(command)
+        child = _start(command, env, self._cwd, self._limits, self._confinement)
         self._note(child.pid)
         watch = Watch(child, self._limits, live=self._client.standalone)
         try:
@@ -336,6 +330,20 @@ class _Task:
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)
+
+
+def _start(
+    command: Sequence[str], env: Mapping[str, str], cwd: str, limits: Limits, confinement: Confinement | None
+) -> Child:
+    """A child within its bounds: on Windows a job object holds it, elsewhere it binds itself before its program."""
+    if sys.platform == "win32":
+        if confinement is None:
+            return Child(command, env, cwd=cwd, memory=limits.memory)
+        say(f"sandbox: {confinement.level}")
+        return Child(command, env, cwd=cwd, memory=limits.memory, processes=confinement.processes)
+    if confinement is None:
+        return Child(command, env, cwd=cwd)
+    return Child(command, env, cwd=cwd, prepare=lambda: confinement.bind(command))
 
 
 def _until(done: Callable[[], bool], patience: float) -> None:

@@ -18,106 +18,41 @@ from ctypes import wintypes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 from pyboinc.channels import SEGMENT_SIZE
+from pyboinc.jobobject import Job, process_time
 from pyboinc.pipes import Pipes
 
 _kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-_ntdll = ctypes.WinDLL("ntdll")
 for _function, _result, _arguments in (
-    ("CreateJobObjectW", wintypes.HANDLE, (ctypes.c_void_p, wintypes.LPCWSTR)),
-    ("SetInformationJobObject", wintypes.BOOL, (wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD)),
-    (
-        "QueryInformationJobObject",
-        wintypes.BOOL,
-        (wintypes.HANDLE, ctypes.c_int, ctypes.c_void_p, wintypes.DWORD, ctypes.c_void_p),
-    ),
-    ("AssignProcessToJobObject", wintypes.BOOL, (wintypes.HANDLE, wintypes.HANDLE)),
-    ("TerminateJobObject", wintypes.BOOL, (wintypes.HANDLE, wintypes.UINT)),
     ("ResumeThread", wintypes.DWORD, (wintypes.HANDLE,)),
     ("OpenFileMappingW", wintypes.HANDLE, (wintypes.DWORD, wintypes.BOOL, wintypes.LPCWSTR)),
     ("CloseHandle", wintypes.BOOL, (wintypes.HANDLE,)),
-    ("GetProcessTimes", wintypes.BOOL, (wintypes.HANDLE, *[ctypes.c_void_p] * 4)),
-    ("OpenProcess", wintypes.HANDLE, (wintypes.DWORD, wintypes.BOOL, wintypes.DWORD)),
 ):
     _entry = getattr(_kernel32, _function)
     _entry.restype, _entry.argtypes = _result, _arguments
-_ntdll.NtSuspendProcess.argtypes = _ntdll.NtResumeProcess.argtypes = (wintypes.HANDLE,)
 
-_ACCOUNTING, _PROCESS_IDS, _EXTENDED_LIMITS = 1, 3, 9
-_KILL_ON_JOB_CLOSE = 0x2000
 _CREATE_SUSPENDED, _CREATE_NO_WINDOW, _UNICODE_ENVIRONMENT = 0x4, 0x08000000, 0x400
-_SUSPEND_RESUME, _QUERY_LIMITED_INFORMATION = 0x0800, 0x1000
+_QUERY_LIMITED_INFORMATION = 0x1000
 _STILL_ACTIVE, _ACCESS_DENIED = 259, 5
 _FILE_MAP_ALL_ACCESS = 0xF001F
-_MOST_PROCESSES = 1024
 _KILLED = 195
-_FAULTS = 0xC0000000
-"""Exit codes from here on are exceptions that nobody handled."""
-
-
-class _BasicLimits(ctypes.Structure):
-    _fields_ = (
-        ("per_process_time", ctypes.c_int64),
-        ("per_job_time", ctypes.c_int64),
-        ("flags", wintypes.DWORD),
-        ("minimum_working_set", ctypes.c_size_t),
-        ("maximum_working_set", ctypes.c_size_t),
-        ("active_processes", wintypes.DWORD),
-        ("affinity", ctypes.c_size_t),
-        ("priority_class", wintypes.DWORD),
-        ("scheduling_class", wintypes.DWORD),
-    )
-
-
-class _ExtendedLimits(ctypes.Structure):
-    _fields_ = (
-        ("basic", _BasicLimits),
-        ("io_counters", ctypes.c_uint64 * 6),
-        ("process_memory", ctypes.c_size_t),
-        ("job_memory", ctypes.c_size_t),
-        ("peak_process_memory", ctypes.c_size_t),
-        ("peak_job_memory", ctypes.c_size_t),
-    )
-
-
-class _Accounting(ctypes.Structure):
-    _fields_ = (
-        ("user_time", ctypes.c_int64),
-        ("kernel_time", ctypes.c_int64),
-        ("period_user_time", ctypes.c_int64),
-        ("period_kernel_time", ctypes.c_int64),
-        ("page_faults", wintypes.DWORD),
-        ("processes", wintypes.DWORD),
-        ("active_processes", wintypes.DWORD),
-        ("terminated_processes", wintypes.DWORD),
-    )
-
-
-class _ProcessIds(ctypes.Structure):
-    _fields_ = (
-        ("assigned", wintypes.DWORD),
-        ("listed", wintypes.DWORD),
-        ("ids", ctypes.c_size_t * _MOST_PROCESSES),
-    )
+_ROOM = 1.25
+"""Up to so many times its bound a child gets memory: it is then ended for that, as on other systems, and never more."""
 
 
 class Child(Pipes):
-    """A process and its descendants in a job object, which ends them all when we end."""
+    """A process and its descendants in a job object, which ends them all when we end.
+
+    `memory` bounds what they have together, and `processes` their number.
+    """
 
     def __init__(
-        self,
-        command: Sequence[str],
-        env: Mapping[str, str],
-        *,
-        cwd: str = "",
-        prepare: Callable[[], None] | None = None,
+        self, command: Sequence[str], env: Mapping[str, str], *, cwd: str = "", memory: float = 0, processes: int = 0
     ) -> None:
-        if prepare is not None:
-            raise ValueError("Windows has no moment between a process and its program: nothing to prepare in it")
         self.returncode: int | None = None
-        self._job = _make_job()
+        self._job = Job(memory=memory * _ROOM, processes=processes)
         messages, child_messages = os.pipe()
         child_orders, orders = os.pipe()
         errors, child_errors = os.pipe()
@@ -145,10 +80,11 @@ class Child(Pipes):
         )
         try:
             # Suspended until it is in the job, so that it cannot start anything outside of it.
-            if not _kernel32.AssignProcessToJobObject(self._job, process):
-                _winapi.TerminateProcess(process, _KILLED)
-                raise ctypes.WinError(ctypes.get_last_error())
+            self._job.take(process)
             _kernel32.ResumeThread(thread)
+        except OSError:
+            _winapi.TerminateProcess(process, _KILLED)
+            raise
         finally:
             _winapi.CloseHandle(thread)
         return process, pid
@@ -161,54 +97,30 @@ class Child(Pipes):
 
     def suspend(self) -> None:
         """Let everything stand still, also inside a long C call."""
-        self._each(_ntdll.NtSuspendProcess)
+        self._job.suspend()
 
     def resume(self) -> None:
         """Let everything go on."""
-        self._each(_ntdll.NtResumeProcess)
+        self._job.resume()
 
     def kill(self) -> None:
         """End the child and all below it."""
-        _kernel32.TerminateJobObject(self._job, _KILLED)
+        self._job.end(_KILLED)
         self.wait(5)
 
     def cpu_time(self) -> float:
         """CPU seconds of the child and all below it, those that have ended included."""
-        accounting = _Accounting()
-        self._query(_ACCOUNTING, accounting)
-        counted = int(accounting.user_time) + int(accounting.kernel_time)
-        # Wine does not count for a job; there the child's own time has to do.
-        return max(counted, _process_time(self._process)) / 1e7
+        return max(self._job.cpu_time(), process_time(self._process))
 
     def memory(self) -> int:
-        """The most bytes that the job has had committed at a time."""
-        limits = _ExtendedLimits()
-        self._query(_EXTENDED_LIMITS, limits)
-        return int(limits.peak_job_memory)
+        """The most bytes that the child and all below it have had committed at a time."""
+        return self._job.memory()
 
     def close(self) -> None:
         """Close the pipes and handles."""
         super().close()
         _winapi.CloseHandle(self._process)
-        _kernel32.CloseHandle(self._job)
-
-    def _each(self, act: Callable[[int], object]) -> None:
-        members = _ProcessIds()
-        self._query(_PROCESS_IDS, members)
-        for pid in members.ids[: members.listed]:
-            process = _kernel32.OpenProcess(_SUSPEND_RESUME, False, pid)
-            if process:
-                act(process)
-                _kernel32.CloseHandle(process)
-
-    def _query(self, kind: int, into: ctypes.Structure) -> None:
-        _kernel32.QueryInformationJobObject(self._job, kind, ctypes.byref(into), ctypes.sizeof(into), None)
-
-
-def _process_time(process: int) -> int:
-    times = [wintypes.FILETIME() for _ in range(4)]  # created, ended, kernel, user
-    _kernel32.GetProcessTimes(process, *map(ctypes.byref, times))
-    return sum((time.dwHighDateTime << 32) + time.dwLowDateTime for time in times[2:])
+        self._job.close()
 
 
 def open_section(name: str) -> mmap.mmap | None:
@@ -245,17 +157,6 @@ def read_available(descriptor: int, limit: int) -> bytes:
 
 def kill_leftovers(slot: str, note: str) -> None:
     """Nothing to do: a job object ends with the supervisor that held it."""
-
-
-def _make_job() -> int:
-    job: int | None = _kernel32.CreateJobObjectW(None, None)
-    limits = _ExtendedLimits()
-    limits.basic.flags = _KILL_ON_JOB_CLOSE
-    if not job or not _kernel32.SetInformationJobObject(
-        job, _EXTENDED_LIMITS, ctypes.byref(limits), ctypes.sizeof(limits)
-    ):
-        raise ctypes.WinError(ctypes.get_last_error())
-    return job
 
 
 def _inheritable(descriptor: int) -> int:

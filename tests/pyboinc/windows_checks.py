@@ -2,6 +2,7 @@
 # ruff: noqa: E402 (the interpreter that runs this has to be told where the project is)
 
 import ctypes
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,17 +11,18 @@ HERE = Path(__file__)
 sys.path.insert(0, str(HERE.parents[2] / "src"))
 
 from pyboinc import client as clients
-from pyboinc import slot
+from pyboinc import jobobject, slot, windows
 from pyboinc.testing import FakeClient
 
 LONG_C_CALL = "pyboinc.fraction_done(0.25); open('started', 'w').close(); sum(range(10**12))"
 
 
-def start(client: FakeClient, child: str) -> None:
+def start(client: FakeClient, child: str, policy: str = "None") -> None:
     """A task whose child runs this source."""
     begin = f"import sys, os, time; sys.path.insert(0, {sys.path[0]!r}); import pyboinc; "
     main = f"import sys; sys.path.insert(0, {sys.path[0]!r}); from pyboinc.supervisor import supervise; "
-    main += f"sys.exit(supervise([sys.executable, '-c', {begin + child!r}]))"
+    main += "from pyboinc.sandbox import Policy; "
+    main += f"sys.exit(supervise([sys.executable, '-c', {begin + child!r}], sandbox={policy}))"
     client.start([sys.executable, "-c", main])
 
 
@@ -95,6 +97,93 @@ def check_flood(client: FakeClient) -> None:
     assert len(client.stderr()) < 63 * 1024
 
 
+def check_a_fault(client: FakeClient) -> None:
+    """A crash in C is reported as what it is, and no dialogue waits for somebody to close it."""
+    start(client, "import ctypes; ctypes.c_int.from_address(8).value")
+    assert client.finish() == 195, client.stderr()
+    assert "ended by the fault 0xC0000005" in client.stderr()
+
+
+def check_memory(client: FakeClient) -> None:
+    """All of the job counts, not one process."""
+    client.write_init_data(rsc_memory_bound=200e6)
+    hoard = "import time; hoard = b'x' * 150_000_000; time.sleep(600)"
+    start(client, f"import subprocess; [subprocess.Popen([sys.executable, '-c', {hoard!r}]) for _ in range(2)]\n"
+                  "time.sleep(600)")  # fmt: skip
+    assert client.finish() == 198, client.stderr()
+    assert "of memory; the job's bound is 200 MB" in client.stderr()
+
+
+def check_bounds_of_the_job(client: FakeClient) -> None:
+    """Wine takes these bounds and does not hold them, so this looks at what the system is asked for."""
+    asked = []
+    real = jobobject._kernel32
+
+    class Recording:
+        def __getattr__(self, name):
+            return getattr(real, name)
+
+        def SetInformationJobObject(self, job, kind, limits, size):
+            asked.append(limits._obj)
+            return real.SetInformationJobObject(job, kind, limits, size)
+
+    jobobject._kernel32 = Recording()
+    try:
+        for child in (
+            windows.Child([sys.executable, "-c", ""], os.environ, memory=800e6, processes=50),
+            windows.Child([sys.executable, "-c", ""], os.environ),
+        ):
+            assert child.wait(30) == 0
+            child.close()
+    finally:
+        jobobject._kernel32 = real
+    bounds = [(each.basic.flags, each.job_memory, each.basic.active_processes) for each in asked]
+    # Kill on close, die on a fault, so many processes; and so much memory, a quarter above the bound.
+    assert bounds == [(0x2000 | 0x400 | 0x8 | 0x200, 1_000_000_000, 50), (0x2000 | 0x400 | 0x8, 0, 1024)], bounds
+
+
+def check_what_a_sandbox_is_here(client: FakeClient) -> None:
+    """A folder of its own, and the job object."""
+    start(client, "open('here', 'w').close()", "Policy(require=['limits'])")
+    assert client.finish() == 0, client.stderr()
+    assert (client.slot / "work" / "here").exists()
+    assert "sandbox: limits" in client.stderr()
+
+
+def check_who_hides_is_found(client: FakeClient) -> None:
+    """Detached from its parent, without a console or a pipe: it ends with the job all the same."""
+    hidden = "import os, time; open('hidden.new', 'w').write(str(os.getpid())); os.replace('hidden.new', 'hidden')"
+    start(client, "import subprocess\n"
+                  f"subprocess.Popen([sys.executable, '-c', {hidden + '; time.sleep(600)'!r}], creationflags=0x8 | 0x200)\n"
+                  "while not os.path.exists('hidden'): time.sleep(0.05)")  # fmt: skip
+    assert client.finish() == 0, client.stderr()
+    until_gone(int((client.slot / "hidden").read_text()))
+
+
+def check_nobody_breaks_out(client: FakeClient) -> None:
+    """The job object lets nobody start a process outside of itself."""
+    start(client, "import subprocess\n"
+                  "try: subprocess.Popen([sys.executable, '-c', ''], creationflags=0x01000000)\n"
+                  "except PermissionError: sys.exit(0)\n"
+                  "sys.exit('out')")  # fmt: skip
+    assert client.finish() == 0, client.stderr()
+
+
+def check_what_a_job_requires(client: FakeClient) -> None:
+    """A job object is no wall around files."""
+    start(client, "sys.exit('it ran')", "Policy(require=['files'])")
+    assert client.finish() == 206, client.stderr()
+    assert "requires a sandbox that this host lacks: files" in client.stderr()
+
+
+def until_gone(pid: int) -> None:
+    """Wait for a process to end."""
+    end = time.monotonic() + 10
+    while clients.process_exists(pid):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def check_nothing_outlives_a_killed_supervisor(client: FakeClient) -> None:
     """The job object closes with its last handle."""
     start(client, "open('pid.new', 'w').write(str(os.getpid())); os.replace('pid.new', 'pid'); time.sleep(600)")
@@ -102,10 +191,7 @@ def check_nothing_outlives_a_killed_supervisor(client: FakeClient) -> None:
     child = int((client.slot / "pid").read_text())
     assert clients.process_exists(child)
     client.kill()
-    end = time.monotonic() + 10
-    while clients.process_exists(child):
-        assert time.monotonic() < end
-        time.sleep(0.05)
+    until_gone(child)
 
 
 def main(folder: str) -> None:
