@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pyboinc.supervisor import ChildExit
 from pyboinc.testing import FakeClient
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the Windows side has tests of its own")
@@ -415,6 +416,12 @@ def test_failures_are_reported_as_what_they_are(start: Start, child: str, status
     assert client.finish() == status
     assert said in client.stderr()
     assert client.finish_file() == f"{status}\n"
+
+
+def test_a_fault_of_windows_is_no_exit_code() -> None:
+    ended = ChildExit(0xC00000FD)
+    assert (ended.cause, ended.exit_code()) == ("signalled", 195)
+    assert str(ended) == "the child was ended by the fault 0xC00000FD"
 
 
 def test_a_stack_overflow_in_c(start: Start) -> None:
