@@ -14,7 +14,7 @@ import http.client
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -58,7 +58,6 @@ __all__ = [
 _TIMEOUT: Final = 120.0
 _CHUNK: Final = 1 << 20
 _JOBS_PER_CALL: Final = 1000
-_JOB_FIELDS: Final = tuple(field.name for field in fields(Job))
 
 
 def connect(directory: str | os.PathLike[str]) -> Control:
@@ -277,7 +276,7 @@ class Control:
         created = 0
         for start in range(0, len(jobs), _JOBS_PER_CALL):
             blobs = Blobs()
-            described = [_described(job, blobs) for job in jobs[start : start + _JOBS_PER_CALL]]
+            described = _described(jobs[start : start + _JOBS_PER_CALL], blobs)
             created += self._call("create_jobs", blobs, batch_id=batch_id, jobs=described)
         return created
 
@@ -384,13 +383,19 @@ def _safe_suffix(name: str) -> str:
     return f"_{kept[:40].strip('-')}{suffix[:12]}" if kept.strip("-") else suffix[:12]
 
 
-def _described(job: Job, blobs: Blobs) -> dict[str, Any]:
-    inputs = {
+def _described(jobs: Sequence[Job], blobs: Blobs) -> list[Any]:
+    """Jobs for the wire: what neighbours have in common goes there once."""
+    return [
+        [(dict(common[0]), *common[1:]), [(job.name, _inputs(job, blobs)) for job in alike]]
+        for common, alike in groupby(jobs, key=Job.alike)
+    ]
+
+
+def _inputs(job: Job, blobs: Blobs) -> dict[str, Any]:
+    return {
         open_name: content if isinstance(content, str) else blobs.add(content)
         for open_name, content in job.inputs.items()
     }
-    # Not `asdict`, which copies in depth: a hundred thousand jobs come through here.
-    return {name: getattr(job, name) for name in _JOB_FIELDS} | {"inputs": inputs, "outputs": dict(job.outputs)}
 
 
 def _outcome(item: Mapping[str, Any], data: memoryview) -> JobOutcome:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
@@ -210,7 +210,7 @@ class _Control(AccountCalls, RightsCalls):
                 async for chunk in request.stream():
                     incoming.write(chunk)
                 stored = await asyncio.to_thread(incoming.finish)
-            await self.writer.run(lambda tx: self.submitter.record(tx, [(stored, True)], self.now))
+            await self.writer.run(lambda tx: self.submitter.downloads.record(tx, [(stored, True)], self.now))
         except (ValueError, OSError) as error:
             return _failure(BoincServerError(str(error)), 400)
         return Response(pack({"value": stored.name}))
@@ -219,10 +219,10 @@ class _Control(AccountCalls, RightsCalls):
         if not self.service.downloads.path(name).exists():
             return False
         try:
-            stored = self.submitter.stored(self.reader, name)
+            stored = self.submitter.downloads.find(self.reader, name)
         except BoincServerError:
             return False
-        await self.writer.run(lambda tx: self.submitter.record(tx, [(stored, True)], self.now))
+        await self.writer.run(lambda tx: self.submitter.downloads.record(tx, [(stored, True)], self.now))
         return True
 
     async def call_info(self, _data: memoryview) -> Mapping[str, Any]:
@@ -282,8 +282,8 @@ class _Control(AccountCalls, RightsCalls):
         if lease and until < self.now + 0.8 * lease:
             await self.writer.run(lambda tx: self.submitter.renew(tx, batch_id, lease, self.now))
 
-    async def call_create_jobs(self, data: memoryview, batch_id: int, jobs: list[dict[str, Any]]) -> int:
-        wanted = [_job(described, data) for described in jobs]
+    async def call_create_jobs(self, data: memoryview, batch_id: int, jobs: list[Any]) -> int:
+        wanted = list(_jobs(jobs, data))
         for job in wanted:
             check_job(job)
         await self._seen(batch_id)
@@ -449,9 +449,15 @@ def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
     }
 
 
-def _job(described: dict[str, Any], data: memoryview) -> Job:
-    inputs = {
-        open_name: content if isinstance(content, str) else blob(data, content)
-        for open_name, content in described.pop("inputs").items()
-    }
-    return Job(inputs=inputs, **described)
+def _jobs(described: list[Any], data: memoryview) -> Iterator[Job]:
+    """The jobs that `control` described."""
+    for common, alike in described:
+        for name, inputs in alike:
+            yield Job(
+                name,
+                {
+                    open_name: content if isinstance(content, str) else blob(data, content)
+                    for open_name, content in inputs.items()
+                },
+                *common,
+            )

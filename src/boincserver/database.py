@@ -115,7 +115,7 @@ class _Prepared:
         self.order = [name for name in order if name not in numbers]
 
     def arguments(self, given: Parameters) -> Any:
-        values = {**self.defaults, **given}
+        values = {**self.defaults, **given} if self.defaults else given
         return [values[name] for name in self.order] if self.order is not None else values
 
 
@@ -197,21 +197,20 @@ class Session:
         prepared = self._prepare(insert_into(table, *values))
         return int(self._execute(prepared.text, prepared.arguments(values)).lastrowid)
 
-    def insert_named(self, table: Table, rows: Sequence[Parameters]) -> list[int]:
-        """Insert rows that have unique names; returns their ids in the same order."""
+    def insert_named(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
+        """Insert rows that have unique names; each is given its `id`."""
         if not rows:
-            return []
+            return
         if self.is_sqlite:
             # Nobody else writes within this transaction, so the next numbers are known.
-            first = int(self.value(_last_id(table))) + 1
-            ids = list(range(first, first + len(rows)))
-            self.many(
-                insert_into(table, "id", *rows[0]), [{"id": id_, **row} for id_, row in zip(ids, rows, strict=True)]
-            )
-            return ids
+            for number, row in enumerate(rows, start=int(self.value(_last_id(table))) + 1):
+                row["id"] = number
+            self.many(insert_into(table, *rows[0]), rows)
+            return
         self.many(insert_into(table, *rows[0]), rows)
         found = self.ids_of(table, [row["name"] for row in rows])
-        return [found[row["name"]] for row in rows]
+        for row in rows:
+            row["id"] = found[row["name"]]
 
     def ids_of(self, table: Table, names: Sequence[str]) -> dict[str, int]:
         """The ids of those rows of these names that there are."""

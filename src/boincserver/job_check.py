@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from boincserver.errors import BoincServerError
 from boincserver.protocol.request import is_name
 from boincserver.records import Job
@@ -26,6 +28,7 @@ def check_job(job: Job) -> None:
         raise BoincServerError(f"job {job.name}: delay_bound must be between a minute and ten years")
 
 
+@lru_cache(maxsize=1024)
 def _is_open_name(name: str) -> bool:
     parts = name.split("/")
     return 0 < len(name) <= 200 and all(is_name(part) for part in parts)

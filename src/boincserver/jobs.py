@@ -101,12 +101,12 @@ class Outputs:
 
     def document(self, template: str, result_name: str) -> str:
         """The outputs of one copy, for the client."""
-        text = _template(self.folder / template) if template else "<result>\n</result>\n"
-        return documents.result_document(text, self.prefix(result_name), self.upload_url)
+        text = _for_copies(self.folder, template, self.upload_url) if template else "<result>\n</result>\n"
+        return documents.result_document(text, self.prefix(result_name))
 
     def prefix(self, result_name: str) -> str:
         """How the names of a copy's output files begin."""
-        token = hmac.new(self.secret, result_name.encode(), hashlib.sha256).hexdigest()[:24]
+        token = hmac.digest(self.secret, result_name.encode(), "sha256").hex()[:24]
         return f"{result_name}_r{token}"
 
     def result_of(self, file_name: str) -> str | None:
@@ -119,8 +119,8 @@ class Outputs:
 
 
 @lru_cache(maxsize=256)
-def _template(path: Path) -> str:
-    return path.read_text("utf-8")
+def _for_copies(folder: Path, template: str, upload_url: str) -> str:
+    return documents.template_for_copies((folder / template).read_text("utf-8"), upload_url)
 
 
 def save(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from boincserver.states import ErrorMask, Outcome, ServerState, ValidateState
 
@@ -80,8 +82,7 @@ class Batch:
     app: str
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(NamedTuple):
     """A job to create. An input is its bytes, or the name of a file from `put_file`; an output has its largest size.
 
     `copy_files`: the program finds real files under the open names (all, or these), instead of BOINC's link files.
@@ -89,8 +90,8 @@ class Job:
     """
 
     name: str
-    inputs: Mapping[str, bytes | str] = field(default_factory=dict)
-    outputs: Mapping[str, int] = field(default_factory=dict)
+    inputs: Mapping[str, bytes | str] = MappingProxyType({})
+    outputs: Mapping[str, int] = MappingProxyType({})
     command_line: str = ""
     min_quorum: int = 1
     target_nresults: int | None = None
@@ -106,6 +107,10 @@ class Job:
     copy_files: bool | Sequence[str] = False
     app: str = ""
     optional: Sequence[str] = ()
+
+    def alike(self) -> tuple[Any, ...]:
+        """What this job may have in common with others: everything but the name and the inputs."""
+        return self[2:]
 
 
 @dataclass(frozen=True, slots=True)

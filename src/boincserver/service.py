@@ -14,6 +14,7 @@ from boincserver import jobs
 from boincserver.catalog import Catalog
 from boincserver.clock import JumpWatch, recall_from_future
 from boincserver.deletion import DeletionLock
+from boincserver.downloads import Downloads
 from boincserver.events import Events
 from boincserver.feeder import Entry, Feeder
 from boincserver.file_deleter import FileDeleter
@@ -101,7 +102,7 @@ class Service:
         self.pipeline = Pipeline(
             outputs, self.catalog, self.feeder, self, self.uploads.store.path, config.jobs, config.credit
         )
-        self.submitter = Submitter(project, self.pipeline, self.downloads)
+        self.submitter = Submitter(project, self.pipeline, Downloads(self.downloads, config.url))
         identity = Identity(config.name, config.url, project.public_key.text(), project.key_signature)
         self.scheduler = Scheduler(identity, self.pipeline, self.uploads, config.jobs, self.quiet)
         self.news = News(clock)

@@ -1,4 +1,4 @@
-"""What a submitter can do: applications, versions, files, batches, jobs, outcomes. Runs in the writer's thread."""
+"""What a submitter can do: applications, versions, batches, jobs, outcomes. Runs in the writer's thread."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from typing import Any, Final
 
 from sqlalchemy import bindparam, func, select, update
 
+from boincserver import creation, jobs, lifecycle, outbox, signing
 from boincserver import epoch as epochs
-from boincserver import jobs, lifecycle, outbox, signing
 from boincserver.assimilator import find_assimilator
 from boincserver.catalog import App
-from boincserver.database import Session, insert_into, update_where
+from boincserver.database import Session, update_where
+from boincserver.downloads import Downloads
 from boincserver.errors import BoincServerError, UnknownApp, UnknownBatch
-from boincserver.feeder import Entry
-from boincserver.files import FileStore, Stored, describe, fanout
 from boincserver.pipeline import Pipeline
 from boincserver.plan_classes import find_plan_class
 from boincserver.project import Project
 from boincserver.protocol import documents
-from boincserver.protocol.documents import FileInfo, FileRef, OutputSpec
+from boincserver.protocol.documents import FileInfo, FileRef
 from boincserver.protocol.request import is_name
 from boincserver.records import AppVersionInfo, Job
 from boincserver.schema import app as app_table
@@ -31,10 +30,8 @@ from boincserver.schema import batch as batch_table
 from boincserver.schema import boincserver_app as our_app_table
 from boincserver.schema import boincserver_app_version as our_version_table
 from boincserver.schema import boincserver_batch as our_batch_table
-from boincserver.schema import boincserver_file as file_table
 from boincserver.schema import boincserver_file_use as use_table
 from boincserver.schema import platform as platform_table
-from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.states import NEVER, BatchState
 from boincserver.validator import find_validator
@@ -86,9 +83,6 @@ _DEPRECATE: Final = (
         version_table.c.deprecated == 0,
     )
     .values(deprecated=1)
-)
-_TOUCH_FILE: Final = (
-    update(file_table).where(file_table.c.name == bindparam("file_name")).values(create_time=bindparam("since"))
 )
 _SET_LEASE: Final = (
     update(batch_table).where(batch_table.c.id == bindparam("batch_id")).values(expire_time=bindparam("expires"))
@@ -145,7 +139,7 @@ class Submitter:
 
     project: Project
     pipeline: Pipeline
-    downloads: FileStore
+    downloads: Downloads
 
     # --- applications -----------------------------------------------------------------------------------------------
 
@@ -223,14 +217,14 @@ class Submitter:
     def _signed(self, db: Session, files: Sequence[StoredAppFile]) -> list[FileInfo]:
         infos = []
         for file in files:
-            stored = self.stored(db, file.name)
+            stored = self.downloads.find(db, file.name)
             signature = file.signature or signing.sign_md5(stored.md5, self.project.private_key())
             if not signing.verify_md5(stored.md5, signature, self.project.public_key):
                 raise BoincServerError(
                     f"the signature of {file.open_name} is not one of this file by the project's key; sign it again"
                 )
-            gzipped = self.url_of(self.stored(db, file.gzipped).name) if file.gzipped else ""
-            url = self.url_of(stored.name)
+            gzipped = self.downloads.url(self.downloads.find(db, file.gzipped).name) if file.gzipped else ""
+            url = self.downloads.url(stored.name)
             infos.append(
                 FileInfo(stored.name, url, stored.md5, stored.nbytes, signature, file.executable, gzipped_url=gzipped)
             )
@@ -254,29 +248,6 @@ class Submitter:
             known = ", ".join(sorted(app.name for app in self.pipeline.catalog.apps.values())) or "none"
             raise UnknownApp(f"there is no application {name!r}; there are: {known}")
         return app
-
-    # --- files ------------------------------------------------------------------------------------------------------
-
-    def record(self, tx: Transaction, files: Iterable[tuple[Stored, bool]], now: int) -> None:
-        """Write down files that were put; `kept`: not to be deleted for a while although nothing uses them."""
-        for stored, kept in files:
-            since = now if kept else 0
-            # The lock keeps the file from being deleted as unused until this transaction has said that it is used.
-            if tx.db.locked(file_table, ("name",), name=stored.name) is None:
-                tx.db.insert(file_table, name=stored.name, nbytes=stored.nbytes, md5=stored.md5, create_time=since)
-            elif kept:
-                tx.db.run(_TOUCH_FILE, file_name=stored.name, since=since)
-
-    def stored(self, db: Session, name: str) -> Stored:
-        """A file in the store; BoincServerError if it is not there."""
-        row = db.locked(file_table, ("name", "nbytes", "md5"), name=name)
-        if row is None or not self.downloads.path(name).exists():
-            raise BoincServerError(f"there is no file {name!r} in the project; put it first")
-        return Stored(row[0], int(row[1]), row[2])
-
-    def url_of(self, name: str) -> str:
-        """Where clients download this file."""
-        return f"{self.project.config.url}download/{fanout(name)}/{name}"
 
     # --- batches and jobs -------------------------------------------------------------------------------------------
 
@@ -339,90 +310,13 @@ class Submitter:
         """Create those of these jobs whose names are new; returns how many."""
         usual = self.batch_app(tx.db, batch).id
         apps = {name: self.app(name).id if name else usual for name in {job.app for job in wanted}}
-        new = [job for job in wanted if tx.db.get(workunit_table, ("id",), name=job.name) is None]
-        if not new:
-            return 0
         first_copy = epochs.current(tx.db).first_copy
-        workunits, results, uses, entries = [], [], [], []
-        templates: dict[object, str] = {}
-        known: dict[str, Stored] = {}
-        texts: dict[object, str] = {}
-        used: list[set[str]] = []
-        for job in new:
-            copied = job.copy_files if isinstance(job.copy_files, bool) else tuple(job.copy_files)
-            shape = (tuple(job.outputs.items()), copied, tuple(job.optional))
-            if shape not in templates:
-                templates[shape] = self._template(job)
-            inputs = self._inputs(tx, job, known, now)
-            # Jobs of a batch often differ in nothing but their names.
-            named = tuple(
-                (open_name, stored.name, isinstance(job.inputs[open_name], str)) for open_name, stored in inputs
-            )
-            like = (named, job.command_line, copied)
-            if like not in texts:
-                texts = {like: self._document(job, inputs)}
-            workunits.append(_workunit_row(job, apps[job.app], batch, templates[shape], texts[like], now))
-            used.append({stored.name for _, stored in inputs})
-        numbers = tx.db.insert_named(workunit_table, workunits)
-        for job, row, number, names in zip(new, workunits, numbers, used, strict=True):
-            uses += [{"workunitid": number, "name": name} for name in names]
-            for copy in range(row["target_nresults"]):
-                name = f"{job.name}_{first_copy + copy}"
-                document = self.pipeline.outputs.document(row["result_template_file"], name)
-                results.append(jobs.new_result(name, number, row["appid"], batch, job.priority, document, now))
-                entries.append(
-                    Entry(
-                        0, name, number, row["appid"], job.priority, job.rsc_fpops_est, job.rsc_memory_bound,
-                        job.rsc_disk_bound, job.delay_bound,
-                    )
-                )  # fmt: skip
-        for entry, number in zip(entries, tx.db.insert_named(result_table, results), strict=True):
-            entry.id = number
-        if uses:
-            tx.db.many(insert_into(use_table, *uses[0]), uses)
-        tx.db.run(_MORE_JOBS, batch_id=batch, more=len(new))
-        tx.on_commit(lambda: self.pipeline.followers.copies(entries))
-        return len(new)
-
-    def _document(self, job: Job, inputs: Sequence[tuple[str, Stored]]) -> str:
-        return documents.workunit_document(
-            [
-                # What was put beforehand is there for many jobs; hosts keep it until the project has it no more.
-                FileInfo(
-                    stored.name,
-                    self.url_of(stored.name),
-                    stored.md5,
-                    stored.nbytes,
-                    sticky=isinstance(job.inputs[open_name], str),
-                )
-                for open_name, stored in inputs
-            ],
-            [FileRef(stored.name, open_name, copy=_is_copied(job, open_name)) for open_name, stored in inputs],
-            job.command_line,
-        )
-
-    def _template(self, job: Job) -> str:
-        specs = [
-            OutputSpec(open_name, size, _is_copied(job, open_name), open_name in job.optional)
-            for open_name, size in job.outputs.items()
-        ]
-        return self.pipeline.outputs.add(documents.output_template(specs))
-
-    def _inputs(self, tx: Transaction, job: Job, known: dict[str, Stored], now: int) -> list[tuple[str, Stored]]:
-        found = []
-        for open_name, content in job.inputs.items():
-            if isinstance(content, bytes):
-                stored = describe(content)
-                if stored.name not in known:
-                    # Written down first: from then on nobody deletes it.
-                    self.record(tx, [(stored, False)], now)
-                    known[stored.name] = stored
-                    tx.sync.append(self.downloads.put(content, stored))
-            else:
-                stored = known.get(content) or self.stored(tx.db, content)
-                known[content] = stored
-            found.append((open_name, stored))
-        return found
+        entries = creation.create(tx, wanted, batch, apps, first_copy, self.pipeline.outputs, self.downloads, now)
+        created = len({entry.workunitid for entry in entries})
+        if created:
+            tx.db.run(_MORE_JOBS, batch_id=batch, more=created)
+            tx.on_commit(lambda: self.pipeline.followers.copies(entries))
+        return created
 
     def cancel(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
         """End these jobs; hosts that work on them are told at their next request."""
@@ -467,31 +361,3 @@ def _version_digest(
         (f.open_name, f.name, f.main_program, f.executable, f.copy) + ((f.gzipped,) if f.gzipped else ()) for f in files
     )
     return hashlib.sha256(repr((appid, platform, plan_class, api_version, described)).encode()).hexdigest()
-
-
-def _is_copied(job: Job, open_name: str) -> bool:
-    return job.copy_files if isinstance(job.copy_files, bool) else open_name in job.copy_files
-
-
-def _workunit_row(job: Job, appid: int, batch: int, template: str, document: str, now: int) -> dict[str, Any]:
-    return {
-        "create_time": now,
-        "appid": appid,
-        "name": job.name,
-        "batch": batch,
-        "rsc_fpops_est": job.rsc_fpops_est,
-        "rsc_fpops_bound": job.rsc_fpops_bound,
-        "rsc_memory_bound": job.rsc_memory_bound,
-        "rsc_disk_bound": job.rsc_disk_bound,
-        "delay_bound": int(job.delay_bound),
-        "min_quorum": job.min_quorum,
-        "target_nresults": job.target_nresults or job.min_quorum,
-        "max_error_results": job.max_error_results,
-        "max_total_results": job.max_total_results,
-        "max_success_results": job.max_success_results,
-        "result_template_file": template,
-        "priority": job.priority,
-        # Nothing is due before a copy is sent.
-        "transition_time": NEVER,
-        "xml_doc": document,
-    }

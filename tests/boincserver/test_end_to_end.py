@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,9 +71,9 @@ def test_jobs_of_one_batch_for_two_applications(control: Control, upper: str, ur
     add_app(control, tmp_path, "lower", UPPER.replace("tr a-z A-Z", "tr A-Z a-z"))
     batch = control.create_batch(upper, "both")
     (one, other) = jobs(2)
-    control.create_jobs(batch.id, [one, replace(other, app="lower")])
+    control.create_jobs(batch.id, [one, other._replace(app="lower")])
     with pytest.raises(UnknownApp, match="'none'"):
-        control.create_jobs(batch.id, [replace(one, name="x", app="none")])
+        control.create_jobs(batch.id, [one._replace(name="x", app="none")])
     with SimulatedVolunteer(url, control.create_account("v@example.org"), ncpus=4) as volunteer:
         volunteer.step()
         volunteer.contact()

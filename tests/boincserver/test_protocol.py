@@ -134,7 +134,10 @@ def test_reply_as_the_client_reads_it() -> None:
     job = JobToSend(
         result_name="wu_0",
         result_xml=documents.result_document(
-            documents.output_template([documents.OutputSpec("sub/out", 77, copy=True)]), "wu_0_rabc", "http://h/up"
+            documents.template_for_copies(
+                documents.output_template([documents.OutputSpec("sub/out", 77, copy=True)]), "http://h/up"
+            ),
+            "wu_0_rabc",
         ),
         workunit_name="wu",
         workunit_xml=documents.workunit_document(

@@ -25,6 +25,10 @@ _FILE_REF: Final = re.compile(
 )
 
 
+_OUTFILE: Final = re.compile(r"<OUTFILE_(\d+)/>")
+_PREFIX: Final = "<PREFIX/>"
+
+
 @dataclass(frozen=True, slots=True)
 class FileInfo:
     """A file that clients download."""
@@ -134,14 +138,15 @@ def output_template(outputs: Sequence[OutputSpec]) -> str:
     return f"<output_template>\n{infos}<result>\n{refs}</result>\n</output_template>\n"
 
 
-def result_document(template: str, file_prefix: str, upload_url: str) -> str:
-    """One copy's outputs, from the template."""
+def template_for_copies(template: str, upload_url: str) -> str:
+    """What the template says of any copy: `_PREFIX` stands for how the names of its files begin."""
     body = template.replace("<output_template>\n", "").replace("</output_template>\n", "")
-    number = 0
-    while (place := f"<OUTFILE_{number}/>") in body:
-        body = body.replace(place, f"{file_prefix}_{number}")
-        number += 1
-    return body.replace("<UPLOAD_URL/>", escape(upload_url))
+    return _OUTFILE.sub(rf"{_PREFIX}_\1", body).replace("<UPLOAD_URL/>", escape(upload_url))
+
+
+def result_document(template: str, file_prefix: str) -> str:
+    """One copy's outputs, from the template for copies."""
+    return template.replace(_PREFIX, file_prefix)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import secrets
 import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import bindparam, func, select
 
@@ -83,7 +83,7 @@ class Creating(Caller):
         jobs = [self._job(request, app.name) for request in wanted.jobs]
         if wanted.allocation_priority:
             priority = -int(await self._allocate(submitter, wanted.fpops))
-            jobs = [_with_priority(job, priority) for job in jobs]
+            jobs = [job._replace(priority=max(priority, -(2**31))) for job in jobs]
         await asyncio.to_thread(self._check_jobs, jobs, wanted.batch_id)
         # Not before: a call that is refused leaves nothing behind.
         number = await self._open_batch(submitter, app, wanted)
@@ -139,7 +139,7 @@ class Creating(Caller):
         db = self._db
         files = {content for job in jobs for content in job.inputs.values() if isinstance(content, str)}
         for name in files:
-            self._service.submitter.stored(db, name)
+            self._service.submitter.downloads.find(db, name)
         for job in jobs:
             check_job(job)
             row = db.get(workunit_table, ("batch",), name=job.name)
@@ -158,7 +158,7 @@ class Creating(Caller):
         staged = []
         for job in jobs:
             inputs = {name: self._staged(tx, content, now) for name, content in job.inputs.items()}
-            staged.append(Job(**_fields(job) | {"inputs": inputs}))
+            staged.append(job._replace(inputs=inputs))
         self._service.submitter.create_jobs(tx, batch, staged, now)
 
     def _staged(self, tx: Transaction, content: bytes | str, now: int) -> str:
@@ -172,7 +172,7 @@ class Creating(Caller):
         if not path.exists():
             path.write_bytes(content)
             tx.sync.append(path)
-        self._service.submitter.record(tx, [(stored, False)], now)
+        self._service.submitter.downloads.record(tx, [(stored, False)], now)
         return stored.name
 
     async def _allocate(self, submitter: Submitter, fpops: float) -> float:
@@ -199,11 +199,3 @@ class Creating(Caller):
             except ValueError:
                 raise SubmissionRefused("no rsc_fpops_est given for job") from None
         return element("seconds", fpops / batches.project_flops(self._db))
-
-
-def _fields(job: Job) -> dict[str, Any]:
-    return {name: getattr(job, name) for name in Job.__slots__}
-
-
-def _with_priority(job: Job, priority: int) -> Job:
-    return Job(**_fields(job) | {"priority": max(priority, -(2**31))})

@@ -39,7 +39,7 @@ class FileCalls(Caller):
         def look(tx: Transaction) -> None:
             for number, name in enumerate(names):
                 try:
-                    stored = self._service.submitter.stored(tx.db, name)
+                    stored = self._service.submitter.downloads.find(tx.db, name)
                 except BoincServerError:
                     absent.append(number)
                 else:
@@ -111,4 +111,4 @@ class FileCalls(Caller):
     def _keep(self, tx: Transaction, stored: Stored, call: ET.Element) -> None:
         now = int(self._service.clock())
         until = min(whole_number(call, "delete_time"), now + 366 * 86400)
-        self._service.submitter.record(tx, [(stored, True)], max(now, until - KEPT_WITHOUT_JOBS))
+        self._service.submitter.downloads.record(tx, [(stored, True)], max(now, until - KEPT_WITHOUT_JOBS))

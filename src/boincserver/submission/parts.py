@@ -133,6 +133,6 @@ class PartCalls(FileCalls):
 
     def _there(self, name: str) -> Stored | None:
         try:
-            return self._service.submitter.stored(self._db, name)
+            return self._service.submitter.downloads.find(self._db, name)
         except BoincServerError:
             return None
