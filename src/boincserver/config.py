@@ -47,6 +47,9 @@ class JobsConfig:
         0.1, "share of a trusted host's jobs that are checked all the same, where jobs go unchecked at all"
     )
     report_grace_period: int = _setting(0, "seconds after a deadline before a copy is given up")
+    gone_after_days: int = _setting(
+        7, "days without a contact after which nobody waits for a computer of this kind; 0: wait for ever"
+    )
     resend_lost_results: bool = _setting(True, "send again what a client was sent and does not know of")
     purge_after_days: int = _setting(30, "days after which a job that is over leaves the tables; 0: never")
     feeder_size: int = _setting(10_000, "unsent copies held in memory")

@@ -6,7 +6,7 @@ read when the feeder runs low.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
@@ -21,8 +21,9 @@ from boincserver.states import ServerState
 
 __all__ = ["Entry", "Feeder"]
 
-_AT_A_TIME: Final = 1000
-"""No request looks further into a queue."""
+_AT_A_TIME: Final = 100
+_TURN: Final = 10
+"""Seconds between two times at which everything in memory makes room for what is in the tables alone."""
 _HELP: Final = 50
 """Copies of other processes' that are read at a time."""
 
@@ -46,6 +47,7 @@ _READ: Final = (
     .where(
         result_table.c.server_state == ServerState.UNSENT,
         result_table.c.priority == bindparam("level"),
+        result_table.c.id > bindparam("after"),
         in_shard(result_table.c.id),
     )
     .order_by(result_table.c.id)
@@ -79,6 +81,9 @@ class Feeder:
         self._entries: dict[int, Entry] = {}
         self._queues: dict[int, dict[int, dict[int, Entry]]] = {}  # application, priority, id
         self._more_in_tables = True
+        self._passed: dict[int, int] = {}
+        """For each priority up to which copy nobody wanted what was in memory; what follows has its turn."""
+        self._turned = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -128,18 +133,34 @@ class Feeder:
     def refill(self, db: Session) -> None:
         """Read from the tables if less than half of what fits is left and there may be more."""
         if self._more_in_tables and len(self._entries) <= self._size // 2:
-            rows = self._read(db, self._shard, self._size)
+            rows = self._read(db, self._shard, self._size, self._passed)
+            if len(rows) < self._size and self._passed:
+                self._keep(rows)
+                self._passed.clear()
+                rows = self._read(db, self._shard, self._size, self._passed)
             self._more_in_tables = len(rows) >= self._size
             self._keep(rows)
         if not self._entries and self._shard.count > 1:
             # With nothing of its own a process helps out the others. Should two take the same copy, the first gets it.
-            self._keep(self._read(db, Shard(), _HELP))
+            self._keep(self._read(db, Shard(), _HELP, {}))
 
-    def _read(self, db: Session, shard: Shard, most: int) -> list[Row]:
+    def turn(self, now: int) -> None:
+        """A host that wanted work could have nothing of this: let what is in the tables alone come forward."""
+        if not self._more_in_tables or abs(now - self._turned) < _TURN:
+            return
+        self._turned = now
+        for queues in self._queues.values():
+            for priority, queue in queues.items():
+                self._passed[priority] = max(self._passed.get(priority, 0), *queue)
+        self._entries.clear()
+        self._queues.clear()
+
+    def _read(self, db: Session, shard: Shard, most: int, passed: Mapping[int, int]) -> list[Row]:
         rows: list[Row] = []
         below = 2**31 - 1
         while len(rows) < most and (level := db.value(_TOP_PRIORITY, below=below)) is not None:
-            rows += db.all(_READ, level=level, most=most - len(rows), **shard.parameters)
+            after = passed.get(level, 0)
+            rows += db.all(_READ, level=level, after=after, most=most - len(rows), **shard.parameters)
             below = level
         return rows
 
@@ -152,8 +173,11 @@ class Feeder:
         """The copies of these applications, most urgent first and then oldest first."""
         queues = [(priority, queue) for app in apps for priority, queue in self._queues.get(app, {}).items()]
         for _, queue in sorted(queues, key=lambda item: -item[0]):
-            # A slice of a queue, since whoever iterates takes from it.
-            yield from list(islice(queue.values(), _AT_A_TIME))
+            passed = 0
+            # A slice of a queue at a time, since whoever iterates takes from it.
+            while some := list(islice(queue.values(), passed, passed + _AT_A_TIME)):
+                yield from some
+                passed += sum(entry.id in queue for entry in some)
 
     def _lowest_priority(self) -> int:
         return min((priority for queues in self._queues.values() for priority in queues), default=-(2**31))

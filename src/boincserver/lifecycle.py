@@ -88,11 +88,14 @@ def send(
         app_version_num=version[1],
     )
     transition_time = min(job.workunit.transition_time, deadline + grace)
-    return job.with_result(sent).with_workunit(
-        transition_time=transition_time,
-        hr_class=job.workunit.hr_class or hr_class,
-        app_version_id=job.workunit.app_version_id or (version[0] if one_version else 0),
-    )
+    job = job.with_result(sent).with_workunit(transition_time=transition_time)
+    return _bound(job, hr_class, version[0] if one_version else 0)
+
+
+def _bound(job: Job, hr_class: int, version: int) -> Job:
+    """Copies go to this kind of computer, and to this version, unless they go to another one already."""
+    workunit = job.workunit
+    return job.with_workunit(hr_class=workunit.hr_class or hr_class, app_version_id=workunit.app_version_id or version)
 
 
 def replicate(job: Job, copies: int) -> Job:
@@ -121,6 +124,11 @@ def is_spare(job: Job) -> bool:
     workunit = job.workunit
     out = any(result.server_state == ServerState.IN_PROGRESS for result in job.results)
     return out and workunit.target_nresults > workunit.min_quorum
+
+
+def unbind(job: Job) -> Job:
+    """Let copies go to other kinds of computers than those before them: nobody of that kind comes any more."""
+    return job if is_over(job.workunit) else job.with_workunit(hr_class=0, app_version_id=0)
 
 
 def may_be_reported(result: Result) -> bool:
@@ -152,6 +160,8 @@ def report(job: Job, name: str, report: Report, now: int) -> Job:
         back = back._replace(outcome=Outcome.VALIDATE_ERROR, validate_state=ValidateState.INVALID)
     else:
         back = back._replace(outcome=Outcome.SUCCESS)
+        # Where it comes late, nothing may have been left that bound the copies to come.
+        job = _bound(job, report.hr_class, back.app_version_id if report.one_version else 0)
     return job.with_result(back)
 
 

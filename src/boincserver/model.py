@@ -122,6 +122,8 @@ class Report:
     elapsed_time: float = 0.0
     app_version_num: int = 0
     usable: bool = True
+    hr_class: int = 0
+    one_version: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import bindparam, select, update
@@ -71,8 +70,8 @@ _DAY: Final = 86400
 _FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.variety, msg_to_host.c.xml).where(
     msg_to_host.c.hostid == bindparam("hostid"), msg_to_host.c.handled == 0
 )
-_MAX_CANDIDATES: Final = 1000
-"""Copies looked at for one request; a host that may take none of so many waits for the next request."""
+_MOST_LOADED: Final = 1000
+"""Jobs read from the tables for one request; those that the host may not have are the last for the next one."""
 _NO_ACCOUNT_DELAY: Final = 3600
 _MAX_DOCUMENT: Final = 60_000
 
@@ -145,6 +144,8 @@ class _Exchange:
         self.down: Sequence[Row] = ()
         self.jobs: list[JobToSend] = []
         self.messages: list[Message] = []
+        self.in_vain: list[Entry] = []
+        """Copies whose jobs were read although the host may not have them."""
         self.forgotten: set[str] = set()
         """Jobs of which the client has copies that the tables do not know, since a backup was restored. It would take
         another job of that name for the one that it has."""
@@ -217,6 +218,7 @@ class _Exchange:
             elapsed_time=reported.elapsed_time,
             app_version_num=reported.version_num,
             usable=self._outputs_are_here(template, reported),
+            **self._binding(job),
         )
         extra = {
             "stderr_out": reported.stderr[:_MAX_DOCUMENT],
@@ -239,6 +241,16 @@ class _Exchange:
         proven = self.pipeline.track(self.tx, was.hostid, was.app_version_id).is_proven
         proven = proven and not self.pipeline.is_doubted(was.hostid)
         return job if proven or lifecycle.is_over(workunit) else lifecycle.replicate(job, app.target_nresults)
+
+    def _binding(self, job: Job) -> dict[str, Any]:
+        """What the other copies of a job of which this host has a good one are to have in common with it."""
+        app = self.pipeline.catalog.apps.get(job.workunit.appid)
+        if app is None:
+            return {}
+        return {
+            "hr_class": homogeneous(job, app, self.request.host)[1],
+            "one_version": bool(app.homogeneous_app_version),
+        }
 
     def _outputs_are_here(self, template: str, reported: ReportedResult) -> bool:
         """Every output arrived as the client describes it; those are brought to disk with this transaction."""
@@ -347,13 +359,23 @@ class _Exchange:
         room = min(self.rules.max_per_request * ncpus, self.rules.max_in_progress * ncpus - held)
         wish = Wish.of(self.request, room - len(self.jobs))
         self.pipeline.feeder.refill(self.db)
-        for entry in islice(self.pipeline.feeder.candidates(self.versions), _MAX_CANDIDATES):
-            if not wish.open:
+        for entry in self.pipeline.feeder.candidates(self.versions):
+            if not wish.open or len(self.in_vain) >= _MOST_LOADED:
                 break
             if self._try(entry, wish):
                 wish = wish.less(entry.rsc_fpops_est, self.versions[entry.appid].processors)
         if not self.jobs and wish.open:
             self.messages.append(Message("No work available just now"))
+            self._let_others_forward()
+
+    def _let_others_forward(self) -> None:
+        """This host could have nothing of what it came to; the next request comes to something else."""
+        feeder = self.pipeline.feeder
+        for entry in self.in_vain:
+            feeder.drop(entry.id)
+            feeder.put_back(entry)
+        if len(self.in_vain) < _MOST_LOADED:
+            feeder.turn(self.now)
 
     def _try(self, entry: Entry, wish: Wish) -> bool:
         """Send this copy, if the host may have it."""
@@ -366,6 +388,7 @@ class _Exchange:
         if job is None or result is None or result.server_state != ServerState.UNSENT:
             self.pipeline.feeder.drop(entry.id)
             return False
+        self.in_vain.append(entry)
         app = self.pipeline.catalog.apps[entry.appid]
         alike, kind = homogeneous(job, app, self.request.host)
         choice = self._choice(job, app)
@@ -384,6 +407,7 @@ class _Exchange:
             if permission is Permission.NEVER:
                 entry.refused.add(self._taker)
             return False
+        self.in_vain.pop()
         after = self._sent(job, entry.name, version, kind)
         self.pipeline.set_track(self.tx, self.host.id, version.id, track.sent())
         self.pipeline.feeder.take(entry)

@@ -11,6 +11,7 @@ from typing import Final
 from sqlalchemy import bindparam, select
 
 from boincserver import jobs
+from boincserver.bound import bound_to_nobody
 from boincserver.catalog import Catalog
 from boincserver.clock import JumpWatch, recall_from_future
 from boincserver.deletion import DeletionLock
@@ -382,6 +383,7 @@ class Service:
         """Remove files that nobody uses and rows of what is over for long, in slices."""
         if self.shard.number == 0:
             await self.writer.run(lambda tx: self._deleter.sweep(tx, now))
+        await self._unbind(now)
         days = self.project.config.jobs.purge_after_days
         before = now - 86400 * days
         last = 0
@@ -389,6 +391,20 @@ class Service:
             last = await self.writer.run(lambda tx, after=last: purge(tx, before, after, self.shard))  # type: ignore[misc]
             if not last:
                 break
+
+    async def _unbind(self, now: int) -> None:
+        """Jobs that only computers could take which are gone are for everybody."""
+        rules = self.project.config.jobs
+        since = now - 86400 * rules.gone_after_days
+        if not rules.gone_after_days:
+            return
+        found = await asyncio.to_thread(
+            lambda: bound_to_nobody(self.database.reader(), since, since, self.shard, by_user=rules.one_result_per_user)
+        )
+        for start in range(0, len(found), _SLICE):
+            some = found[start : start + _SLICE]
+            log.warning("%d jobs wait for a kind of computer that comes no more; others may have them now", len(some))
+            await self.writer.run(lambda tx, some=some: self.submitter.unbind(tx, some, now))  # type: ignore[misc]
 
     async def _end_leases(self, now: int) -> None:
         for batch in filter(self.shard.owns, self.submitter.expired(self.database.reader(), now)):

@@ -332,6 +332,13 @@ class Submitter:
             if job is not None:
                 self.pipeline.follow(tx, job, lifecycle.spare(job), now)
 
+    def unbind(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
+        """Let copies of these jobs go to computers of any kind."""
+        for number in workunits:
+            job = jobs.load(tx.db, number)
+            if job is not None:
+                self.pipeline.follow(tx, job, lifecycle.unbind(job), now)
+
     def unfinished(self, db: Session, batch: int, after: int, most: int) -> list[int]:
         """Workunits of a batch that have no outcome yet."""
         return [row[0] for row in db.all(_OF_BATCH, batch=batch, after=after, most=most)]

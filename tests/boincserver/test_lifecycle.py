@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -25,6 +27,7 @@ FAILURE = Report(ClientState.COMPUTE_ERROR, 1)
 ABORTED = Report(ClientState.ABORTED, 203)
 UNUSABLE = Report(ClientState.UPLOADED, 0, usable=False)
 DAY = 86400
+LINUX, WINDOWS, MACINTOSH = 1, 2, 3
 
 
 class Life:
@@ -34,6 +37,8 @@ class Life:
         options.setdefault("target_nresults", options.get("min_quorum", 1))
         self.now = 1000
         self.values: dict[str, object] = {}
+        self.kinds: dict[str, int] = {}
+        """Of what kind the computer is that has a copy, since the job was last unbound."""
         self.job = Job(Workunit(1, "wu", delay_bound=DAY, batch=1, **options))
         self.settle()
 
@@ -50,13 +55,23 @@ class Life:
             job = lifecycle.settle(lifecycle.assimilated(job, held=True), self.now, judge=self.judge)
         self.job = job._replace(results=tuple(r._replace(id=n) for n, r in enumerate(job.results, start=1)))
 
-    def send(self, name: str, user: int = 1) -> None:
-        self.job = lifecycle.send(self.job, name, self.now, hostid=user, userid=user, version=(1, 100))
+    def send(self, name: str, user: int = 1, kind: int = 0) -> None:
+        self.job = lifecycle.send(self.job, name, self.now, hostid=user, userid=user, version=(1, 100), hr_class=kind)
+        self.kinds[name] = kind
+        self.settle()
+
+    def unbind(self) -> None:
+        self.job = lifecycle.unbind(self.job)
+        self.kinds.clear()
         self.settle()
 
     def report(self, name: str, report: Report = SUCCESS, value: object = "right") -> None:
         self.values.setdefault(name, value)
-        self.job = lifecycle.report(self.job, name, report, self.now)
+        kind = self.kinds.get(name, 0)
+        self.job = lifecycle.report(self.job, name, replace(report, hr_class=kind), self.now)
+        if kind != self.job.workunit.hr_class:
+            # Late: others of another kind are under way already.
+            self.kinds.pop(name, None)
         self.settle()
 
     def wait(self, seconds: int) -> None:
@@ -225,10 +240,15 @@ class JobMachine(RuleBasedStateMachine):
         names = self.life.names(state)
         return names[choice % len(names)] if names else None
 
-    @rule(choice=st.integers(0, 9))
-    def send(self, choice: int) -> None:
-        if name := self.pick(ServerState.UNSENT, choice):
-            self.life.send(name)
+    @rule(choice=st.integers(0, 9), kind=st.sampled_from([LINUX, LINUX, WINDOWS]))
+    def send(self, choice: int, kind: int) -> None:
+        name = self.pick(ServerState.UNSENT, choice)
+        if name and self.life.job.workunit.hr_class in (0, kind):
+            self.life.send(name, kind=kind)
+
+    @rule()
+    def nobody_of_that_kind_comes_any_more(self) -> None:
+        self.life.unbind()
 
     @rule(
         choice=st.integers(0, 9),
@@ -286,6 +306,10 @@ class JobMachine(RuleBasedStateMachine):
             assert (canonical.outcome, canonical.validate_state) == (Outcome.SUCCESS, ValidateState.VALID)
         if job.held:
             assert workunit.file_delete_state == FileDeleteState.INIT
+        of_use = [r for r in job.results if r.server_state == ServerState.IN_PROGRESS or r.is_success]
+        kinds = {self.life.kinds[r.name] for r in of_use if r.name in self.life.kinds}
+        if not lifecycle.is_over(workunit) and kinds:
+            assert kinds == {workunit.hr_class}, "copies that are to be compared are on computers of different kinds"
         for name in self.life.names(ServerState.IN_PROGRESS):
             result = job.result(name)
             assert result is not None
@@ -300,13 +324,15 @@ class JobMachine(RuleBasedStateMachine):
         assert self.life.job == before
 
     def teardown(self) -> None:
-        """From wherever it is, a job ends when hosts do their work and time goes on."""
+        """From wherever it is, a job ends when hosts do their work and time goes on: here all but one kind have left."""
         if not hasattr(self, "life"):
             return
         life = self.life
         for _ in range(100):
             for name in life.names(ServerState.UNSENT):
-                life.send(name)
+                if life.job.workunit.hr_class not in (0, MACINTOSH):
+                    life.unbind()
+                life.send(name, kind=MACINTOSH)
             for name in life.names(ServerState.IN_PROGRESS):
                 life.report(name)
             life.job = lifecycle.files_deleted(lifecycle.released(life.job))

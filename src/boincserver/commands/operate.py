@@ -8,11 +8,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from boincserver.commands import invite, log, rights
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
+
+if TYPE_CHECKING:
+    from boincserver.project import Project
 
 __all__ = ["add"]
 
@@ -123,8 +126,21 @@ def _status_of(directory: str) -> Mapping[str, Any]:
     return {**found, "url": project.config.url}
 
 
+def _waiting(project: Project) -> list[str]:
+    """Why copies wait, from the tables."""
+    from boincserver.hindrance import hindrances
+
+    database = project.open_database()
+    try:
+        return hindrances(database.reader(), project.config.jobs, time.time())
+    finally:
+        database.close()
+
+
 def _status(options: argparse.Namespace) -> int:
-    status = _status_of(options.directory)
+    from boincserver.project import Project
+
+    status = {**_status_of(options.directory), "waiting": _waiting(Project.open(options.directory))}
     jobs, copies = status["jobs"], status["copies"]
     lines = [
         f"{status['name']} at {status['url']}: {'running' if status['running'] else 'not running'}",
@@ -133,6 +149,7 @@ def _status(options: argparse.Namespace) -> int:
     ]
     if status["running"]:
         lines.append(f"hosts are told to come again after {status['next_rpc_delay']:g} s")
+    lines += [f"! {sentence}" for sentence in status["waiting"]]
     return show(options, status, "\n".join([*lines, "", _hosts_text(status["hosts"])]))
 
 
@@ -176,7 +193,9 @@ def _doctor(options: argparse.Namespace) -> int:
         findings = list(examine(database, FileStore(project.directory / "upload")))
     finally:
         database.close()
-    show(options, {"findings": findings}, "\n".join(findings) or "All is well.")
+    waiting = _waiting(project)
+    lines = [*(findings or ["All is well."]), *(f"! {sentence}" for sentence in waiting)]
+    show(options, {"findings": findings, "waiting": waiting}, "\n".join(lines))
     return 1 if findings else 0
 
 
