@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from sqlalchemy import func, select
 
-from boincserver import accounts, invitations, password_reset
+from boincserver import accounts, consent, invitations, password_reset
 from boincserver.events import Events
 from boincserver.protocol.account import password_hash
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
 from boincserver.service import Service
+from boincserver.writer import Transaction
 
 __all__ = ["AccountCalls"]
 
@@ -69,6 +70,18 @@ class AccountCalls:
         """Let an account's computers have beta versions, or no more."""
         user = accounts.by_email(self.service.database.reader(), email)
         await self.service.writer.run(lambda tx: accounts.set_beta(tx.db, user.id, allow))
+
+    async def call_share(self, _data: memoryview, email: str, credit: bool | None, hosts: bool | None) -> None:
+        """What an account tells others; None leaves it as it is."""
+        user, now = accounts.by_email(self.service.database.reader(), email), int(self.service.clock())
+
+        def share(tx: Transaction) -> None:
+            if credit is not None:
+                consent.record(tx.db, user.id, consent.EXPORT, agreed=credit, source="operator", now=now)
+            if hosts is not None:
+                accounts.set_show_hosts(tx.db, user.id, hosts)
+
+        await self.service.writer.run(share)
 
     async def call_invite(self, _data: memoryview, uses: int, days: int, note: str) -> str:
         """A new invitation code."""

@@ -136,6 +136,11 @@ def set_beta(db: Session, number: int, allow: bool) -> None:
     db.run(update_where(user_table, ("project_prefs",), ("id",)), was_id=number, project_prefs=prefs)
 
 
+def set_show_hosts(db: Session, number: int, show: bool) -> None:
+    """Whether others may know which computers are the account's."""
+    db.run(update_where(user_table, ("show_hosts",), ("id",)), was_id=number, show_hosts=int(show))
+
+
 def create(db: Session, email: str, name: str, stored_password: str, now: int, secret: bytes) -> User:
     """A new account; AccountError if there is one with this address. `stored_password` is from `hash_password`.
 

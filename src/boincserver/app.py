@@ -13,7 +13,7 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from boincserver import urls
+from boincserver import stats, urls
 from boincserver.account_web import account_routes
 from boincserver.body import TooLargeError, chunks, read
 from boincserver.events import Events
@@ -47,6 +47,7 @@ def make_app(service: Service) -> ASGIApp:
         Route("/file_upload_handler", _wrong_method),
         Route("/download/{folder}/{name}", web.download),
         Route("/server_status.php", web.server_status),
+        Route("/stats/{name}", web.statistics),
         *submission_routes(
             service, web.address, lambda request: chunks(request.receive, service.project.config.patience)
         ),
@@ -136,6 +137,12 @@ class _Web:
         if request.query_params.get("xml") == "1":
             return Response(await asyncio.to_thread(self.status.document), media_type=_XML)
         return PlainTextResponse("ask with ?xml=1 or ?counts=1", status_code=404)
+
+    async def statistics(self, request: Request) -> Response:
+        path = self.service.statistics.folder / request.path_params["name"]
+        if path.name not in stats.FILES or not path.is_file():
+            return PlainTextResponse(f"there are {', '.join(stats.FILES)}, once a day", status_code=404)
+        return FileResponse(path, media_type="application/gzip" if path.suffix == ".gz" else _XML)
 
     async def upload(self, request: Request) -> Response:
         try:

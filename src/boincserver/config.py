@@ -101,6 +101,9 @@ class Config:
     patience: int = _setting(
         60, "seconds for which a client may keep the server waiting for the next byte of a request"
     )
+    statistics_hours: int = _setting(
+        24, "hours between two exports for sites that gather statistics, under stats/; 0: none"
+    )
     accounts: AccountsConfig = field(default_factory=AccountsConfig)
     jobs: JobsConfig = field(default_factory=JobsConfig)
     credit: CreditConfig = field(default_factory=CreditConfig)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 
 from boincserver.database import Session, insert_into
-from boincserver.schema import consent, consent_type
+from boincserver.schema import consent, consent_type, user
 
-__all__ = ["ENROLL", "record"]
+__all__ = ["ENROLL", "EXPORT", "agreed", "record"]
 
 ENROLL: Final = "ENROLL"
 """The project's terms of use."""
+EXPORT: Final = "STATSEXPORT"
+"""That name and credit go to the sites that gather statistics."""
 _TYPE: Final = select(consent_type.c.id).where(consent_type.c.shortname == bindparam("what"))
 
 
@@ -23,3 +25,16 @@ def record(db: Session, user: int, what: str, *, agreed: bool, source: str, now:
         "consent_flag": int(agreed), "consent_not_required": 0, "source": source[:254],
     }  # fmt: skip
     db.run(insert_into(consent, *row), **row)
+
+
+def agreed(what: str) -> ColumnElement[bool]:
+    """In a query of accounts: that the account's last answer was yes."""
+    last = (
+        select(func.max(consent.c.id))
+        .join(consent_type, consent_type.c.id == consent.c.consent_type_id)
+        .where(consent.c.userid == user.c.id, consent_type.c.shortname == what)
+        .correlate(user)
+        .scalar_subquery()
+    )
+    answer = select(consent.c.consent_flag).where(consent.c.id == last).correlate(user).scalar_subquery()
+    return func.coalesce(answer, 0) == 1

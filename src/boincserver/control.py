@@ -119,6 +119,13 @@ class Control:
         """Let an account's computers have beta applications and versions, or no more."""
         self._call("allow_beta", email=email, allow=allow)
 
+    def share(self, email: str, *, credit: bool | None = None, hosts: bool | None = None) -> None:
+        """Whether an account's credit goes to the sites that gather statistics, and there its computers under its name.
+
+        Neither does unless the volunteer agreed to it; None leaves the last answer as it is.
+        """
+        self._call("share", email=email, credit=credit, hosts=hosts)
+
     def invite(self, *, uses: int = 1, days: int = 30, note: str = "") -> str:
         """A code with which so many strangers may make an account, for so many days (0: for ever)."""
         code: str = self._call("invite", uses=uses, days=days, note=note)

@@ -33,6 +33,7 @@ from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.shard import Shard, ShardLock, Siblings, in_shard
 from boincserver.states import NEVER, AssimilateState, FileDeleteState
+from boincserver.stats import Exporter
 from boincserver.submit import Submitter
 from boincserver.uploads import Uploads
 from boincserver.writer import Transaction, Writer
@@ -108,6 +109,7 @@ class Service:
         self.scheduler = Scheduler(identity, self.pipeline, self.uploads, config.jobs, self.quiet)
         self.news = News(clock)
         self.mailer = Mailer(config.mail, config.name, project.directory / "keys" / "mail_password")
+        self.statistics = Exporter(project.directory / "stats", config.statistics_hours)
         self._deletion_lock = DeletionLock(project.directory / "run")
         self._deleter = FileDeleter(self.downloads, self.uploads, self._deletion_lock)
         self._to_delete: dict[int, None] = {}
@@ -391,6 +393,8 @@ class Service:
             last = await self.writer.run(lambda tx, after=last: purge(tx, before, after, self.shard))  # type: ignore[misc]
             if not last:
                 break
+        if self.shard.number == 0 and self.statistics.is_due(now):
+            await asyncio.to_thread(lambda: self.statistics.write(self.database.reader(), now))
 
     async def _unbind(self, now: int) -> None:
         """Jobs that only computers could take which are gone are for everybody."""

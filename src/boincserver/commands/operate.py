@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boincserver.commands import invite, log, rights
+from boincserver.commands import invite, log, rights, share
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
 
@@ -52,6 +52,7 @@ def add(commands: Any) -> None:
     )
 
     invite.add(user)
+    share.add(user)
     rights.add(user)
 
     host = group(commands, "host", "volunteers' computers")
