@@ -407,7 +407,7 @@ class Service:
         )
         for start in range(0, len(found), _SLICE):
             some = found[start : start + _SLICE]
-            log.warning("%d jobs wait for a kind of computer that comes no more; others may have them now", len(some))
+            log.warning("jobs-unbound", count=len(some), why="they waited for a kind of computer that comes no more")
             await self.writer.run(lambda tx, some=some: self.submitter.unbind(tx, some, now))  # type: ignore[misc]
 
     async def _end_leases(self, now: int) -> None:
