@@ -61,7 +61,7 @@ def within(directory: Path, clock: Callable[[], float], check: Callable[[Service
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
