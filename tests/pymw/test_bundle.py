@@ -339,3 +339,58 @@ def test_the_loader_is_written_for_the_volunteers_python() -> None:
     import pymw.loader
 
     ast.parse(Path(pymw.loader.__file__).read_text(), feature_version=(3, 9))
+
+
+SOURCELESS = """
+import functools
+import helper
+factor = 10
+names = {"__name__": "__main__", "helper": helper, "factor": factor}
+exec("def f(x): return helper.twice(x) * factor", names)
+exec("def adder(n): return lambda x: x + n", names)
+f, g, p = names["f"], names["adder"](5), functools.partial(names["f"], 3)
+
+if __name__ == "__main__":
+    import pathlib
+    from pymw.bundle import SourceMissing, bundle, bundle_of_byte_code
+    for name in ("f", "g", "p"):
+        function = globals()[name]
+        try:
+            bundle(function)
+        except SourceMissing:
+            made = bundle_of_byte_code(function)
+            assert made.is_current() and made.modules == ("__main__", "helper")[:len(made.modules)]
+            pathlib.Path(f"{name}.zip").write_bytes(made.data)
+    names["factor"] = 11
+    assert not bundle_of_byte_code(f).data == pathlib.Path("f.zip").read_bytes()
+"""
+CALLS = """
+import pathlib, sys
+from pymw.loader import load
+found = load(pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])).function
+print(found(*map(int, sys.argv[3:])), sys.modules["cloudpickle"].__file__)
+"""
+
+
+def test_a_function_without_source_travels_as_byte_code_with_what_reads_it(tmp_path: Path) -> None:
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    (home / "helper.py").write_text("def twice(x): return 2 * x\n")
+    (home / "script.py").write_text(SOURCELESS)
+    subprocess.run([sys.executable, "script.py"], cwd=home, check=True, timeout=60)
+
+    def call(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-c", CALLS, str(home / f"{name}.zip"), str(away), *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+
+    for name, arguments, value in (("f", "3", "60"), ("g", "1", "6"), ("p", "", "60")):
+        done = call(name, *arguments.split())
+        assert done.stdout.split() == [value, str(away / "cloudpickle/__init__.py")], done.stderr
+    other = home / "other.zip"
+    with zipfile.ZipFile(home / "f.zip") as made, zipfile.ZipFile(other, "w") as changed:
+        for path in made.namelist():
+            text = made.read(path)
+            if path == "manifest.json":
+                text = text.replace(b'"python": "3.', b'"python": "4.')
+            changed.writestr(path, text)
+    assert "byte code of Python 4." in call("other", "3").stderr

@@ -19,8 +19,10 @@ from typing import Any
 
 from pymw.bundle.cargo import Cargo
 from pymw.bundle.pack import Bundle
+from pymw.bundle.refusal import SourceMissing
+from pymw.bundle.sourceless import bundle_of_byte_code
 
-__all__ = ["Bundle", "bundle"]
+__all__ = ["Bundle", "SourceMissing", "bundle", "bundle_of_byte_code"]
 
 
 def bundle(
@@ -34,7 +36,7 @@ def bundle(
 
     `modules` names further modules that it imports in ways which cannot be seen in its source, `classes` those of its
     arguments; what functions `beside` it reach comes along. Raises UnshippableError, which says which name stands in
-    the way, why, and what to do.
+    the way, why, and what to do; where that is the source it is a SourceMissing, and `bundle_of_byte_code` may do.
     """
     cargo = Cargo()
     for name in modules:

@@ -17,7 +17,7 @@ from typing import Any
 from pymw import codec
 from pymw.bundle.names import global_names, importable, origin, read, without_annotations
 from pymw.bundle.pack import Bundle, Made, Unit, pack
-from pymw.bundle.refusal import describe, refusal
+from pymw.bundle.refusal import SourceMissing, describe, refusal
 from pymw.bundle.source import Source
 from pymw.bundle.witness import Cell, Witness, stamp
 from pymw.errors import UnshippableError
@@ -72,6 +72,8 @@ class Cargo:
             return f"{module}:{qualname}"
         try:
             expression = self.expression(function, described)
+        except SourceMissing:
+            raise
         except UnshippableError as error:
             raise refusal(
                 f"{described} has no name under which a worker could find it", "wrap it in a function: def task(x): ..."

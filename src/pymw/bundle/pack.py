@@ -31,6 +31,7 @@ class Bundle:
     modules: tuple[str, ...]
     requires: tuple[str, ...]
     witness: Witness = field(repr=False, compare=False)
+    python: str = ""  # the only minor version that it runs on, where it holds no source: 3.13
 
     def is_current(self) -> bool:
         """Whether packing the function again would give the same: nothing that it reads was changed since."""
@@ -81,8 +82,12 @@ def pack(
     own: Iterable[str],
     requires: Iterable[str],
     witness: Witness,
+    pickle: tuple[str, bytes] = ("", b""),
 ) -> Bundle:
-    """The bundle whose function is `entry`; the parts of `__main__` run in the order in which they are given here."""
+    """The bundle whose function is `entry`; the parts of `__main__` run in the order in which they are given here.
+
+    `pickle` is what stands for the function where it has no source, and the minor version that can read it.
+    """
     members = {path: text.encode() for path, text in files.items()}
     parts: list[dict[str, Any]] = []
 
@@ -101,7 +106,12 @@ def pack(
         add("<postlude>", "\n".join(postlude) + "\n")
     for number, (_, data) in enumerate(witness.values):
         members[f"values/{number}"] = data
-    manifest = {"format": FORMAT, "entry": entry, "units": parts, "modules": sorted(own), "requires": sorted(requires)}
+    manifest: dict[str, Any] = {
+        "format": FORMAT, "entry": entry, "units": parts, "modules": sorted(own), "requires": sorted(requires)
+    }  # fmt: skip
+    python, pickled = pickle
+    if python:
+        members["pickle"], manifest["python"] = pickled, python
     members["manifest.json"] = json.dumps(manifest, sort_keys=True).encode()
     zipped = _zip(members)
     return Bundle(
@@ -111,6 +121,7 @@ def pack(
         modules=("__main__", *sorted(own)),
         requires=tuple(sorted(requires)),
         witness=witness,
+        python=python,
     )
 
 

@@ -6,7 +6,11 @@ from typing import Any
 
 from pymw.errors import UnshippableError
 
-__all__ = ["describe", "refusal"]
+__all__ = ["SourceMissing", "describe", "refusal"]
+
+
+class SourceMissing(UnshippableError):
+    """A function of the script has no source: made by `exec`, say, or typed into a plain interpreter."""
 
 
 def refusal(reason: str, advice: str) -> UnshippableError:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import CodeType, FunctionType
 from typing import Any
 
-from pymw.bundle.refusal import refusal
+from pymw.bundle.refusal import SourceMissing, refusal
 
 __all__ = ["Node", "Source"]
 
@@ -37,9 +37,9 @@ class Source:
             lines = linecache.getlines(filename)
             if lines:
                 return cls(filename, "".join(lines))
-        raise refusal(
-            f"the source of {described} is not to be had",
-            "define it in a script, a module or a notebook cell; workers get source, not byte code",
+        raise SourceMissing(
+            f"the source of {described} is not to be had; define it in a script, a module or a notebook cell: "
+            f"workers get source"
         )
 
     def definition(self, name: str, thing: Any) -> Node:

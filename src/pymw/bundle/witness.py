@@ -10,7 +10,7 @@ from typing import Any
 
 from pymw import codec
 
-__all__ = ["Cell", "Witness", "stamp"]
+__all__ = ["Cell", "Witness", "pickled", "stamp"]
 
 
 @dataclass(slots=True)
@@ -20,6 +20,7 @@ class Witness:
     names: list[tuple[Mapping[str, Any], str, Any]] = field(default_factory=list)
     values: list[tuple[Any, bytes]] = field(default_factory=list)
     files: list[tuple[Path, tuple[int, int]]] = field(default_factory=list)
+    pickles: list[tuple[Any, bytes]] = field(default_factory=list)
 
     def holds(self) -> bool:
         """Whether all of it is still so."""
@@ -27,6 +28,7 @@ class Witness:
             all(names.get(name, self) is value for names, name, value in self.names)
             and all(stamp(path) == before for path, before in self.files)
             and all(_encoded(value) == data for value, data in self.values)
+            and all(pickled(value) == data for value, data in self.pickles)
         )
 
 
@@ -44,6 +46,14 @@ def _encoded(value: Any) -> bytes | None:
         return codec.encode(value)
     except codec.CodecError:
         return None
+
+
+def pickled(value: Any) -> bytes:
+    """By value, with what it reaches: for this minor version of Python alone."""
+    import cloudpickle  # type: ignore[import-untyped]  # only here: who has source needs none of it
+
+    data: bytes = cloudpickle.dumps(value, protocol=5)
+    return data
 
 
 class Cell(dict[str, Any]):

@@ -53,8 +53,16 @@ class Packages:
         self._known: dict[tuple[tuple[str, ...], Copies], PackageSet] = {}
 
     def app(self, requirements: Sequence[str], copies: Copies) -> str:
-        """The application for jobs that import these; the first time they are fetched and sent to the project."""
+        """The application for jobs that import these; the first time they are fetched and sent to the project.
+
+        Without any it is that for jobs that need the project's own interpreters, and no other Python.
+        """
         return self._set(requirements, copies).app
+
+    @property
+    def python(self) -> str:
+        """The minor version of the project's interpreters; empty where it has none."""
+        return next((each.minor for each in installed(self._server.directory).values()), "")
 
     def here(self, requirements: Sequence[str]) -> tuple[str, list[str]]:
         """An interpreter that runs on this machine, and the unpacked packages for it."""
@@ -94,12 +102,15 @@ class Packages:
         key = json.dumps([FORMAT, wanted, minor, sorted(interpreters)])
         digest = hashlib.sha256(key.encode()).hexdigest()[:12]
         note = self._server.directory / COMPILED / f"packages-{digest}.json"
-        files, native = _read(note) if note.exists() else self._send(wanted, interpreters, note)
+        files: Mapping[str, tuple[AppFile, ...]] = dict.fromkeys(interpreters, ())
+        native = False
+        if wanted:
+            files, native = _read(note) if note.exists() else self._send(wanted, interpreters, note)
         made = PackageSet(f"pymw_{digest}{copies.value}", files)
         self._server.ensure_app(
             made.app,
             validator="pymw",
-            user_friendly_name=f"PyMW tasks with {', '.join(wanted)}"[:250],
+            user_friendly_name=f"PyMW tasks with {', '.join(wanted) or f'Python {minor}'}"[:250],
             homogeneous_app_version=native and copies is not Copies.ANYWHERE,
             target_nresults=2 if copies is Copies.ADAPTIVE else 1,
         )

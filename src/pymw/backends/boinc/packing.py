@@ -9,7 +9,7 @@ import math
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.rules import Rule, Rules, name_for
 from pymw.backends.boinc.worker_app import Worker
 from pymw.backends.protocol import Batch, Call, RunHandle
-from pymw.bundle import Bundle, bundle
+from pymw.bundle import Bundle, SourceMissing, bundle, bundle_of_byte_code
+from pymw.bundle.sourceless import MINOR
 from pymw.errors import UnshippableError
 from pymw.files import named
 from pymw.task import ADAPTIVE, TaskOptions
@@ -163,7 +164,7 @@ class Packer:
                 TASKS: envelope.pack_job(job),
             },
             outputs={OUTCOMES: MAX_OUTPUT},
-            app=self._app(options),
+            app=self._app(options, unit.code.bundle.python),
             min_quorum=unit.quorum,
             target_nresults=unit.quorum,
             max_error_results=left - 1,
@@ -178,9 +179,9 @@ class Packer:
             priority=options.priority,
         )
 
-    def _app(self, options: TaskOptions) -> str:
+    def _app(self, options: TaskOptions, python: str) -> str:
         adaptive = options.quorum == ADAPTIVE
-        if not options.packages or self._packages is None:
+        if not (options.packages or python) or self._packages is None:
             return ADAPTIVE_APP if adaptive else ""
         alike = options.copies > 1 and isinstance(options.agree, str) and tolerance(options.agree) is None
         return self._packages.app(
@@ -215,12 +216,26 @@ class Packer:
         key = (function, modules, classes)
         made = self._bundles.get(key)
         if made is None or not made.is_current():  # a helper may have been edited in a notebook: never send stale code
-            made = self._bundles[key] = bundle(function, modules=modules, classes=classes)
+            made = self._bundles[key] = self._bundle(function, modules, classes)
         code = self._codes.get(made.digest)
         needed = time.time() + 3 * (options.deadline or DEADLINE)  # as long as its jobs may be out, and go out again
         if code is None or code.expires < needed:
             code = self._codes[made.digest] = self._send(made, batch, needed + VALID_SECONDS)
         return code
+
+    def _bundle(self, function: Callable[..., Any], modules: Sequence[str], classes: Collection[type]) -> Bundle:
+        try:
+            return bundle(function, modules=modules, classes=classes)
+        except SourceMissing as missing:
+            if self._packages is None:
+                told = "only boinc:DIR, on the project's machine, can see to that"
+            elif (there := self._packages.python) == MINOR:
+                return bundle_of_byte_code(function, modules=modules, classes=classes)
+            else:
+                told = (
+                    f"this project has {f'interpreters of Python {there}' if there else 'no interpreters of its own'}"
+                )
+            raise UnshippableError(f"{missing}. Byte code needs volunteers with Python {MINOR}, and {told}") from None
 
     def _rule(self, call: Call) -> Rule:
         """How results of the call must agree; a function of the user's is kept here, and never sent."""
