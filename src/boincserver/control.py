@@ -278,6 +278,13 @@ class Control:
         """The batch of this name. With a lease (in seconds) its jobs end when nobody asks for them for so long."""
         return Batch(**self._call("create_batch", app=app, name=name, lease=lease))
 
+    def gather_batch(self, batch_id: int, key: str = "") -> int:
+        """Move into a batch what its owner put into batches `NAME.PART` over the network; how many jobs there were.
+
+        If the batch is nobody's, it belongs to the account with this key from now on, who sees it over the network.
+        """
+        return int(self._call("gather_batch", batch_id=batch_id, key=key))
+
     def create_jobs(self, batch_id: int, jobs: Sequence[Job]) -> int:
         """Create those whose names are new; returns how many."""
         created = 0

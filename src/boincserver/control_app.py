@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from boincserver import errors, lifecycle
+from boincserver import errors, gathering, lifecycle
 from boincserver.account_calls import AccountCalls
 from boincserver.copies import copies
 from boincserver.database import Session
@@ -269,6 +269,14 @@ class _Control(AccountCalls, RightsCalls):
         self.service.work_expected()
         log.info("batch-opened", batch=number, name=name, app=app)
         return {"id": number, "name": name, "app": app}
+
+    async def call_gather_batch(self, _data: memoryview, batch_id: int, key: str) -> int:
+        await self._seen(batch_id)
+        await self.writer.run(lambda tx: gathering.claim(tx, batch_id, key))
+        moved = 0
+        for part in gathering.parts(self.reader, batch_id):
+            moved += await self.writer.run(lambda tx, part=part: gathering.move(tx, part, batch_id))  # type: ignore[misc]
+        return moved
 
     async def call_renew(self, _data: memoryview, batch_id: int) -> None:
         self.submitter.batch_app(self.reader, batch_id)

@@ -261,6 +261,8 @@ class Submitter:
                 raise BoincServerError(f"there is a batch {name!r} of another application")
             number = int(row[0])
             tx.db.run(_SET_LEASE, batch_id=number, expires=expires)
+            if not lease and row[2] >= BatchState.ABORTED:  # who has it for ever may begin anew
+                tx.db.run(_SET_STATE, batch_id=number, new_state=int(BatchState.IN_PROGRESS))
             tx.db.run(update_where(our_batch_table, ("lease",), ("batchid",)), was_batchid=number, lease=lease or 0)
         else:
             number = tx.db.insert(

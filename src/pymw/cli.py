@@ -25,6 +25,7 @@ EXAMPLES = [
     ("pymw run pi.py --backend boinc:~/pi-project -- --tasks 800", "the same script on volunteers' computers"),
     ("pymw run pi.py --backend boinc+https://host/project", "the same by way of a project elsewhere"),
     ("pymw runs", "the named runs, and how far each is"),
+    ("pymw runs --backend boinc+https://host/project", "your runs there, wherever they began"),
     ("pymw show pi-2026", "how far one is, and who works on it"),
     ("pymw show pi-2026 --failed", "what its failed tasks raised"),
     ("pymw cancel pi-2026", "end what is under way; what is done stays"),
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     backends.set_defaults(command=_backends)
 
     runs = commands.add_parser("runs", help="list the named runs")
+    runs.add_argument("--backend", metavar="URL", help="those that a BOINC project has work of, whoever began them")
     runs.add_argument("--json", action="store_true", help="as JSON")
     runs.set_defaults(command=run_commands.runs)
 

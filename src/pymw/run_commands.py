@@ -16,6 +16,8 @@ __all__ = ["cancel", "export", "forget", "runs", "show"]
 
 def runs(given: argparse.Namespace) -> int:
     """All of them, and how far each is."""
+    if given.backend:
+        return _there(given.backend, as_json=given.json)
     from pymw.journal import home
     from pymw.journal import runs as names
     from pymw.onlooker import open_run
@@ -37,6 +39,22 @@ def runs(given: argparse.Namespace) -> int:
     for problem in unreadable:
         print(f"pymw: {problem}", file=sys.stderr)
     return 1 if unreadable else 0
+
+
+def _there(url: str, *, as_json: bool) -> int:
+    """What a project has work of."""
+    from pymw.backends.boinc.watching import runs_at
+
+    found = runs_at(url)
+    if as_json:
+        print(json.dumps([dataclasses.asdict(run) for run in found]))
+        return 0
+    for run in found:
+        failed = f", {run.failed} failed" if run.failed else ""
+        print(f"{run.name}: {run.over} of {run.jobs} workunits over{failed}")
+    if not found:
+        print(f"no runs at {url}")
+    return 0
 
 
 def show(given: argparse.Namespace) -> int:

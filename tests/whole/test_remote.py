@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import json
 import os
 import random
 import re
@@ -31,7 +32,7 @@ from tests.whole.test_runs import Counting, queued
 
 import pymw
 from boincserver.control import Control
-from boincserver.remote import RemoteProject
+from boincserver.remote import RemoteProject, RemoteServer
 from boincserver.remote.transport import Answer, Transport
 from boincserver.testing import SimulatedVolunteer, StockClient, wait_until
 from pymw import Master, close
@@ -204,6 +205,53 @@ def test_a_run_is_watched_from_both_sides(alone: tuple[Project, str]) -> None:
         assert future.result(LIMIT) == 2
         with pymw.open_run("watched") as view:
             assert view.counts()["returned"] == 1
+
+
+@pytest.mark.parametrize("begun", ["here", "far away"])
+def test_a_run_that_began_on_one_side_is_seen_and_goes_on_on_the_other(
+    begun: str, alone: tuple[Project, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project, remote = alone
+    ways = (project.backend, remote) if begun == "here" else (remote, project.backend)
+    compute = Counting()
+    with contextlib.suppress(KeyboardInterrupt), Master(ways[0], run="both") as master:
+        master.map(errands.double, range(20), chunksize=2)
+        raise KeyboardInterrupt
+    with SimulatedVolunteer(project.url, project.account(), compute=compute, ncpus=4) as volunteer:
+        volunteer.contact(seconds=0, instances=4)
+        for name in list(volunteer.held):
+            volunteer.work(name)
+        volunteer.contact(seconds=0, instances=0)  # a part of it is done, and nobody has fetched it
+        for way in ways:
+            capsys.readouterr()
+            assert main(["runs", "--backend", way]) == 0
+            assert capsys.readouterr().out == "both: 4 of 10 workunits over\n"
+            assert main(["runs", "--backend", way, "--json"]) == 0
+            assert json.loads(capsys.readouterr().out) == [{"name": "both", "jobs": 10, "over": 4, "failed": 0}]
+        volunteer.contact(seconds=0, instances=4)  # and a part is under way
+        with Master(ways[1], run="both") as master:
+            results = master.map(errands.double, range(20), chunksize=2, timeout=LIMIT)
+            volunteer.start()
+            assert list(results) == [2 * n for n in range(20)]
+            assert master.submit(errands.double, 20).result(LIMIT) == 40
+        with Master(ways[0], run="both") as master:  # and back again
+            assert master.submit(errands.double, 21).result(LIMIT) == 42
+    assert sorted(compute.computed) == list(range(22))  # nothing twice
+    wait_until(lambda: project.control.status()["queues"] == 0, timeout=LIMIT, what="files of retired jobs to go")
+
+
+def test_what_another_submitter_calls_like_a_run_is_not_taken_for_a_part_of_it(
+    alone: tuple[Project, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project, _ = alone
+    batch = project.control.create_batch("pymw", "mine").id
+    stranger = project.control.create_account("eve@example.org")
+    project.control.grant("eve@example.org", "all")
+    with contextlib.closing(RemoteServer(project.url, stranger)) as server:
+        server.create_batch("pymw", "mine.too")
+    for key in ("", os.environ["BOINC_ACCOUNT_KEY"]):
+        assert project.control.gather_batch(batch, key) == 0
+    assert [each["name"] for each in project.control.batches()] == ["mine", "mine.too"]
 
 
 def test_code_of_somebody_who_is_not_trusted_does_not_run(

@@ -57,7 +57,8 @@ class RemoteProject:
         """A run of this name, with whatever an earlier process left of it on the server."""
         family = Family(app, name, lease)
         for batch in self.server.query_batches():
-            if batch.name.startswith(f"{name}.") and batch.state <= BatchState.COMPLETE:
+            # Without a digest it was begun on the project's machine.
+            if f"{batch.name}.".startswith(f"{name}.") and batch.state <= BatchState.COMPLETE:
                 jobs = self.server.query_batch(batch.id).jobs
                 family.batches[batch.id] = Official(batch.id, batch.app_name, {job.name for job in jobs})
         number = next(self._numbers)

@@ -71,6 +71,8 @@ class BoincBackend:
         name = name_on_server(setup.run, place.worker.project)
         with _as_backend_error():
             self._batch = self._server.create_batch(APP, name, lease=LEASE if setup.run is None else None).id
+            if setup.run is not None:
+                place.gather(self._batch)
             alive, cancelled = (
                 left_behind(self._server, self._batch, setup.run) if setup.run is not None else (set(), set())
             )

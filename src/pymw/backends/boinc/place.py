@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from boincserver import control
+from boincserver.errors import ConfigError
 from boincserver.official import OfficialProject
 from boincserver.remote import RemoteProject, RemoteServer, account_key
 from pymw.backends.boinc.keys import SigningKey, trusted_others
@@ -37,6 +38,7 @@ class Place:
     packages: Packages | None = None  # what makes sets of packages; None: only the project's own machine can
     compares: bool = True  # by our rules; else as the project's operator chose for our application
     close: Callable[[], None] = lambda: None
+    gather: Callable[[int], object] = lambda batch: None  # makes one batch of what the run is here and over the network
 
 
 def local_place(directory: Path) -> Place:
@@ -45,9 +47,24 @@ def local_place(directory: Path) -> Place:
     info = server.info()
     worker = Worker(info.url, SigningKey.of(directory), worker_program(), trusted_others(directory))
     offer(server, worker)
+    key = _key_at_hand(info.url)
     return Place(
-        f"boinc:{directory}", server, worker, directory, info.one_result_per_user, packages=Packages(server, worker)
+        f"boinc:{directory}",
+        server,
+        worker,
+        directory,
+        info.one_result_per_user,
+        packages=Packages(server, worker),
+        gather=lambda batch: server.gather_batch(batch, key),
     )
+
+
+def _key_at_hand(url: str) -> str:
+    """Of an account at this project, so that its owner may watch from elsewhere what begins here; else empty."""
+    try:
+        return account_key(url)
+    except ConfigError:
+        return ""
 
 
 def official_place(directory: Path) -> Place:
