@@ -26,7 +26,7 @@ from boincserver.service import Service
 from boincserver.submission.counts import job_counts
 from boincserver.submission.web import submission_routes
 
-__all__ = ["make_app"]
+__all__ = ["is_transfer", "make_app"]
 
 log = Events(__name__)
 
@@ -58,6 +58,12 @@ def make_app(service: Service) -> ASGIApp:
 
 async def _wrong_method(_request: Request) -> Response:
     return PlainTextResponse("BOINC clients POST here", status_code=405)
+
+
+def is_transfer(url: str, path: str) -> bool:
+    """Whether a request for this path carries a file, so that it takes its time and needs nothing but the file."""
+    prefix = urls.path_of(url)
+    return path == f"{prefix}/file_upload_handler" or path.startswith(f"{prefix}/download/")
 
 
 class _Front:

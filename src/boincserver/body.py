@@ -15,6 +15,8 @@ __all__ = ["PACE", "PatientProtocol", "TooLargeError", "chunks", "patient_protoc
 
 PACE: Final = 64
 """Bytes a second that a body must have on the average, once its patience is over; a modem from 1990 has more."""
+UNASKED: Final = 2.0
+"""Seconds for which an ending server waits for the first byte of a request on a connection that was just made."""
 MAX_HEAD: Final = 65536
 """Bytes of a request's first line and headers."""
 
@@ -57,6 +59,11 @@ class PatientProtocol(HttpToolsProtocol):
     most: int
     """Connections at a time."""
 
+    path: str = ""
+    """What is asked for, from the end of the head to the end of the answer."""
+
+    _ends: bool = False
+    """The server ends: no further request on this connection."""
     _timer: TimerHandle | None = None
     _head: int | None = 0
     """Bytes of the head so far; None behind it."""
@@ -93,9 +100,13 @@ class PatientProtocol(HttpToolsProtocol):
         """The head is here."""
         self._stop()
         super().on_headers_complete()
+        self.path = self.scope["path"]
+        if self._ends:
+            self.cycle.keep_alive = False
 
     def on_response_complete(self) -> None:
         """The answer is out; whoever was refused may still be sending."""
+        self.path = ""
         super().on_response_complete()
         if self._timer is None and self.cycle.more_body and not self.transport.is_closing():
             self._timer = self.loop.call_later(self.patience, self.transport.abort)
@@ -104,6 +115,18 @@ class PatientProtocol(HttpToolsProtocol):
         """The end of a body."""
         self._stop()
         super().on_message_complete()
+
+    def shutdown(self) -> None:
+        """The server ends: what was asked is answered, also what is on its way, and an idle connection closed."""
+        self._ends = True
+        if self._head is None:
+            super().shutdown()
+        elif self._head == 0:
+            self.loop.call_later(UNASKED, self._end_if_unasked)
+
+    def _end_if_unasked(self) -> None:
+        if self._head == 0:
+            self.transport.close()
 
     def _stop(self) -> None:
         self._head = None

@@ -42,6 +42,8 @@ def begin(project: Path, config: Config, level: int) -> None:
         handler.setFormatter(formatter)
         root.addHandler(handler)
     root.setLevel(level)
+    # What it says of its own beginning and end is told better by `serving` and `stopping`.
+    logging.getLogger("uvicorn").setLevel(max(level, logging.WARNING))
 
 
 class LogFile(logging.Handler):

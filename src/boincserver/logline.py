@@ -22,7 +22,9 @@ __all__ = ["FORMATS", "LEVELS", "Line", "LineFormatter", "read"]
 FORMATS: Final = ("text", "json")
 LEVELS: Final = ("debug", "info", "warning", "error")
 _INDENT: Final = "    "
-_PLAIN: Final = re.compile(r"(?!(?:true|false|null|NaN|Infinity)$)[A-Za-z_/:.][^\s\"'=\\]*")
+_PLAIN: Final = re.compile(
+    r"(?!(?:true|false|null|NaN|-?Infinity|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)$)[\w/:.@+-][^\s\"'=\\]*"
+)
 """Text that nobody takes for a number, nor for anything but what it is."""
 _LONGEST: Final = 2000
 """Characters of a value; what a stranger may make longer fills no disk."""

@@ -83,6 +83,10 @@ class Project:
         """What makes the names of output files unguessable."""
         return bytes.fromhex((self.directory / "keys" / "upload_secret").read_text("ascii"))
 
+    def read_keys(self) -> None:
+        """Have at hand what a server needs of them, or raise what stands in its way."""
+        _ = self.public_key, self.upload_secret
+
     def private_key(self) -> signing.PrivateKey:
         """The signing key, if it is kept here; raises SigningKeyMissing."""
         path = self.directory / "keys" / "code_sign_private"
@@ -138,6 +142,7 @@ class Project:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise AlreadyServed(f"another server already serves {self.directory}") from None
+            os.ftruncate(descriptor, 0)
             yield descriptor
         finally:
             os.close(descriptor)

@@ -1,48 +1,34 @@
-"""Serve a project: the sockets, the signals, an orderly end."""
+"""Serve a project: sockets and signals, an orderly end, and the change to a new process that costs no request.
+
+A restart begins with the new process: it loads everything and waits. Only then the old one takes no further connection
+(what comes meanwhile waits in the socket, which both have), answers what it was asked and lets go of the tables; then
+the new one begins. Files that are still on their way to or from a client need no tables: the old process carries them
+to their end. If the new process cannot begin, for want of a setting that makes sense, nothing has changed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import gc
 import os
 import signal
 import socket
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-import uvicorn
-
-from boincserver import processes, unix_socket
-from boincserver.app import make_app
-from boincserver.body import patient_protocol
-from boincserver.control_app import make_control_app
-from boincserver.errors import ConfigError, PortInUse
+from boincserver import unix_socket
+from boincserver.errors import BoincServerError, ConfigError
 from boincserver.events import Events
+from boincserver.http_server import listener
+from boincserver.processes import RESTART, Supervisor, supervise
 from boincserver.project import Project
-from boincserver.service import Service
+from boincserver.restarting import record
+from boincserver.running import Running, run_loop
 from boincserver.shard import Shard
 
-__all__ = ["run", "serve"]
+__all__ = ["serve"]
 
 log = Events(__name__)
-
-_GRACE = 10
-"""Seconds that requests under way have to end when the server stops."""
-_COLLECT_AFTER = 20_000
-"""Objects that may be made before those in cycles are looked for."""
-_MOST_FILES = 20_000
-"""Files and connections that are open at a time, where the system allows so many."""
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: two servers share one loop here."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def serve(project: Project, *, ready: Callable[[], None] = lambda: None) -> None:
@@ -54,115 +40,69 @@ def serve(project: Project, *, ready: Callable[[], None] = lambda: None) -> None
             "database to a MariaDB or MySQL"
         )
     with project.lock() as lock, contextlib.ExitStack() as stack:
-        public = stack.enter_context(_listen(host, port))
+        os.write(lock, f"{os.getpid()}\n".encode())
+        public = stack.enter_context(listener(host, port))
         control = stack.enter_context(unix_socket.bind(project.control_socket))
         stack.callback(project.control_socket.unlink, missing_ok=True)
+        supervisor = Supervisor(project, public, control, lock)
         if project.config.processes > 1:
-            processes.supervise(project, public, control, lock, ready)
+            supervise(supervisor, ready)
         else:
-            run(project, Shard(), public, control, ready)
+            run_loop(_alone(project, supervisor, public, control, ready))
 
 
-def run(
-    project: Project,
-    shard: Shard,
-    public: socket.socket,
-    control: socket.socket | None,
-    ready: Callable[[], None] = lambda: None,
-    stop: int | None = None,
+async def _alone(
+    project: Project, supervisor: Supervisor, public: socket.socket, control: socket.socket, ready: Callable[[], None]
 ) -> None:
-    """Serve in this process, until a signal or the end of the file with the descriptor `stop`."""
-    runner = _run(project, shard, public, control, ready, stop)
-    # What is here now stays, and requests leave hardly a cycle behind: no need to look for them all the time.
-    gc.freeze()
-    gc.set_threshold(_COLLECT_AFTER, 20, 20)
-    if sys.platform == "win32":
-        asyncio.run(runner)
-    else:
-        import uvloop
-
-        uvloop.run(runner)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    """Serve in this process, until it is to stop or to be succeeded by one that it looks after from then on."""
+    running = Running(project, Shard(), public, control)
+    loop = asyncio.get_running_loop()
+    stop, again = asyncio.Event(), asyncio.Event()
+    for kind in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(kind, stop.set)
+    for kind in RESTART:
+        loop.add_signal_handler(kind, again.set)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(1024)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise PortInUse(
-                f"another program listens on {host}:{port}; stop it, or change `listen` in project.toml"
-            ) from error
-        raise PortInUse(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    return listener
-
-
-async def _run(
-    project: Project,
-    shard: Shard,
-    public: socket.socket,
-    control: socket.socket | None,
-    ready: Callable[[], None],
-    last_word: int | None,
-) -> None:
-    service = Service(project, shard=shard)
-    try:
-        await service.start()
-        protocol = patient_protocol(project.config.patience, _most_connections())
-        servers = [(_Server(_config(make_app(service), protocol)), public)]
-        if control is not None:
-            servers.append((_Server(_config(make_control_app(service))), control))
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        loop.add_signal_handler(signal.SIGTERM, stop.set)
-        if last_word is None:
-            loop.add_signal_handler(signal.SIGINT, stop.set)
-        else:
-            loop.add_reader(last_word, stop.set)
-        tasks = [asyncio.create_task(server.serve([listener])) for server, listener in servers]
-        while not all(server.started for server, _ in servers) and not any(task.done() for task in tasks):
-            await asyncio.sleep(0.005)
+        await running.begin()
         ready()
-        log.info("serving", url=project.config.url, process=shard.number, pid=os.getpid())
-        waiter = asyncio.create_task(stop.wait())
-        await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        if last_word is not None:
-            loop.remove_reader(last_word)
-        log.info("stopping")
-        service.stopping.set()
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(*tasks)
+        while True:
+            await _first(stop.wait(), again.wait(), *running.tasks)
+            if stop.is_set() or not again.is_set():
+                supervisor.refuse()
+                await running.end()
+                return
+            again.clear()
+            if await _succeeded(project, supervisor, running):
+                break
+        for kind in RESTART:
+            loop.add_signal_handler(kind, supervisor.again.set)
+        looking_after = asyncio.create_task(asyncio.to_thread(supervisor.run))
+        await _first(stop.wait(), looking_after)
+        supervisor.stop.set()
+        await running.end()
+        await looking_after
     finally:
-        await service.close()
+        supervisor.stop.set()
+        await running.close()
 
 
-def _most_connections() -> int:
-    """How many clients can be connected and files and the database still be opened."""
-    if sys.platform == "win32":
-        return 1000
-    import resource
+async def _succeeded(project: Project, supervisor: Supervisor, running: Running) -> bool:
+    """Have another process take over; false if that cannot begin."""
+    try:
+        member = await asyncio.to_thread(supervisor.prepare, 0)
+    except BoincServerError as error:
+        log.error("restart-failed", why=str(error))
+        record(project.directory, str(error))
+        return False
+    await running.hand_over()
+    await asyncio.to_thread(supervisor.adopt, member)
+    return True
 
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = min(hard, _MOST_FILES) if hard != resource.RLIM_INFINITY else _MOST_FILES
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most // 2
 
-
-def _config(app: object, protocol: type[Any] | None = None) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        http=protocol or "httptools",
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=_GRACE,
-        backlog=1024,
-    )
+async def _first(*waits: Any) -> None:
+    """Return when one of these coroutines or tasks is over; tasks go on."""
+    tasks = [each if isinstance(each, asyncio.Task) else asyncio.create_task(each) for each in waits]
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    for task, given in zip(tasks, waits, strict=True):
+        if task is not given:
+            task.cancel()

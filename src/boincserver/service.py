@@ -120,6 +120,7 @@ class Service:
         self._waiters_lock = threading.Lock()
         self._loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
+        self._released = False
         self._alarm = asyncio.Event()
         self._next_due = float(NEVER)
         self._jumps = JumpWatch(clock)
@@ -136,16 +137,32 @@ class Service:
         await self.writer.run(self._resume)
         self._task = asyncio.create_task(self._watch_clock())
 
-    async def close(self) -> None:
-        """Finish what was begun and let go of everything."""
+    def stop_waiting(self) -> None:
+        """Whoever waits for an outcome is told that there is none yet: the server ends."""
+        self.stopping.set()
+        with self._waiters_lock:
+            for events in self._waiters.values():
+                for event in events:
+                    event.set()
+
+    async def release(self) -> None:
+        """Finish what was begun, and let go of all that another process needs; files may still come and go."""
+        if self._released:
+            return
+        self._released = True
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])
         await asyncio.to_thread(self._follow_up.close)
         await self.writer.close()
-        await self.mailer.close()
         self._siblings.close(self._loop)
         self._deletion_lock.close()
+        await asyncio.to_thread(self._lock.release)
+
+    async def close(self) -> None:
+        """Let go of everything."""
+        await self.release()
+        await self.mailer.close()
         self.database.close()
 
     def _resume(self, tx: Transaction) -> None:
@@ -326,7 +343,7 @@ class Service:
             self._waiters.setdefault(batch, set()).add(event)
         try:
             # Looked at once more after the event is in place: an outcome may have come in between.
-            if not ready():
+            if not ready() and not self.stopping.is_set():
                 await asyncio.wait_for(event.wait(), seconds)
         except TimeoutError:
             pass

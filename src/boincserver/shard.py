@@ -25,6 +25,7 @@ __all__ = ["Shard", "ShardLock", "Siblings", "in_shard"]
 log = Events(__name__)
 
 _TAKE: Final = text("SELECT GET_LOCK(:name, :seconds)")
+_RELEASE: Final = text("SELECT RELEASE_LOCK(:name)")
 _IS_MINE: Final = text("SELECT COALESCE(IS_USED_LOCK(:name) = CONNECTION_ID(), 0)")
 _WAIT: Final = 20
 """Seconds that a process waits for the shard of one that is ending, or whose end the database has yet to notice."""
@@ -67,6 +68,14 @@ class ShardLock:
         """Wait for the lock; AlreadyServed if another process keeps it."""
         if self._session is not None and self._session.value(_TAKE, name=self._name, seconds=_WAIT) != 1:
             raise AlreadyServed(f"another process holds the database's lock {self._name!r}; stop that server first")
+
+    def release(self) -> None:
+        """Another process may take it."""
+        if self._session is not None:
+            try:
+                self._session.value(_RELEASE, name=self._name)
+            except Exception as error:  # noqa: BLE001 - then it went with its connection
+                log.debug("lock-not-released", error=error)
 
     def held(self) -> bool:
         """True if the lock is still ours, or ours again after the database was away."""

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.mariadb import MariaDB
 
 from boincserver import project
 from boincserver.control import AppFile, Control
@@ -81,3 +83,19 @@ def upper(control: Control, tmp_path: Path) -> str:
     """An application that is a shell script."""
     add_app(control, tmp_path)
     return "upper"
+
+
+@pytest.fixture(scope="module")
+def mariadb(need: Callable[..., None]) -> Iterator[MariaDB]:
+    need("mariadbd", "mariadb-install-db")
+    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
+        server = MariaDB(Path(folder))
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def database_url(mariadb: MariaDB) -> str:
+    return mariadb.create()

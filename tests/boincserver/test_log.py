@@ -30,7 +30,7 @@ from .conftest import add_app, configure, make_project
 LIMIT = 60.0
 FORGED = "2026-11-26T03:40:00.123Z ERROR   forged host=1"
 HOSTILE = ["a\nb", f"x\n{FORGED}", f"x\r\n{FORGED}", "\x1b[2J\x1b]0;owned\x07", 'a" forged=1', "a\\", "a=b c=d", "\u202etxt",
-           "\u2028", "\x9b31m", "\ud800", "", "7", "true", "null", " ", "é λ 🙂", "\0", "x\n    forged traceback"]  # fmt: skip
+           "\u2028", "\x9b31m", "\ud800", "", "7", "-1.5e3", "127.0.0.1", "007", "[1]", "{}", "true", "null", " ", "é λ 🙂", "\0", "x\n    forged traceback"]  # fmt: skip
 
 
 def record(event: str, level: int = logging.INFO, **extra: Any) -> logging.LogRecord:

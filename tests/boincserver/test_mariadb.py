@@ -6,9 +6,8 @@ import contextlib
 import os
 import random
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from http.client import HTTPException
 from pathlib import Path
 
@@ -34,22 +33,6 @@ from .conftest import add_app, configure
 
 def shout(job: SimulatedJob) -> dict[str, bytes]:
     return {"out": job.inputs["in"].upper()}
-
-
-@pytest.fixture(scope="module")
-def mariadb(need: Callable[..., None]) -> Iterator[MariaDB]:
-    need("mariadbd", "mariadb-install-db")
-    with tempfile.TemporaryDirectory(prefix="mariadb-") as folder:
-        server = MariaDB(Path(folder))
-        try:
-            yield server
-        finally:
-            server.stop()
-
-
-@pytest.fixture
-def database_url(mariadb: MariaDB) -> str:
-    return mariadb.create()
 
 
 def test_the_whole_way_on_mariadb(database_url: str, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_request_that_has_begun_is_answered(directory: Path) -> None:
             server.process.terminate()
             wait_until(lambda: refused(address), timeout=LIMIT, what="the server to listen no more")
             # Only now would it drop the request, if it did not wait for it.
-            wait_until(lambda: "Waiting for connections" in server.log.read_text(), timeout=LIMIT, what="it to wait")
+            wait_until(lambda: "waiting-for-requests" in server.log.read_text(), timeout=LIMIT, what="it to wait")
             assert server.process.poll() is None
             connection.sendall(body[10:])
             reply = b""

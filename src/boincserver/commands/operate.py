@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
     create.add_argument("--database", default="", help="SQLAlchemy URL (default: a SQLite file in the directory)")
 
     command(commands, "serve", _serve, "serve a project until Ctrl-C")
+    command(commands, "restart", _restart, "put a new process in the place of the one that serves; no request is lost")
     command(commands, "status", _status, "jobs, copies and hosts")
     log.add(commands)
     command(commands, "nginx", _nginx, "print what nginx in front of the project needs to be told")
@@ -107,6 +108,15 @@ def _serve(options: argparse.Namespace) -> int:
 
     serve(project, ready=ready)
     return 0
+
+
+def _restart(options: argparse.Namespace) -> int:
+    from boincserver.project import Project
+    from boincserver.restarting import restart
+
+    project = Project.open(options.directory)
+    restart(project)
+    return show(options, {"url": project.config.url}, f"A new process serves {project.config.url}")
 
 
 def _status_of(directory: str) -> Mapping[str, Any]:
