@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
-from sqlalchemy import Table
+from sqlalchemy import Select, Table, bindparam, func, select
 
 from boincserver.config import CreditConfig
 from boincserver.database import Session, update_where
@@ -18,11 +19,12 @@ from boincserver.lifecycle import Result, Verdict, Workunit
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
 
-__all__ = ["Account", "Grant", "amount", "earned", "grant"]
+__all__ = ["Account", "Grant", "amount", "earned", "fade", "grant"]
 
 _PER_OPERATION: Final = 200 / 86400e9
 _HALF_LIFE: Final = 7 * 86400.0
 _DAY: Final = 86400.0
+_PAGE: Final = 500
 
 
 def amount(rules: CreditConfig, workunit: Workunit, result: Result, speed: float) -> float:
@@ -87,6 +89,36 @@ def grant(db: Session, grants: Iterable[Grant], now: float) -> None:
             sums[key] = total + one.amount, min(since, one.since)
     for (of_user, number), (total, since) in sorted(sums.items()):
         _add(db, user_table if of_user else host_table, number, total, now, since)
+
+
+def fade(db: Session, table: Table, after: int, now: float) -> int:
+    """Let recent averages fade of those who had no credit for a day; returns the last id looked at, 0 at the end."""
+    last: int = db.value(_page(table), after=after) or 0
+    for number, average, updated in db.all(_idle(table), after=after, last=last, before=now - _DAY):
+        db.run(
+            update_where(table, ("expavg_credit", "expavg_time"), ("id", "expavg_time")),
+            was_id=number,
+            was_expavg_time=updated,
+            expavg_credit=recent_average(average, updated, 0.0, now, now),
+            expavg_time=now,
+        )
+    return last
+
+
+@lru_cache(maxsize=4)
+def _page(table: Table) -> Select[Any]:
+    ids = select(table.c.id).where(table.c.id > bindparam("after")).order_by(table.c.id).limit(_PAGE).subquery()
+    return select(func.max(ids.c.id))
+
+
+@lru_cache(maxsize=4)
+def _idle(table: Table) -> Select[Any]:
+    return select(table.c.id, table.c.expavg_credit, table.c.expavg_time).where(
+        table.c.id > bindparam("after"),
+        table.c.id <= bindparam("last"),
+        table.c.expavg_credit > 0,
+        table.c.expavg_time < bindparam("before"),
+    )
 
 
 _COLUMNS: Final = ("total_credit", "expavg_credit", "expavg_time")

@@ -10,7 +10,7 @@ from typing import Final
 
 from sqlalchemy import bindparam, select
 
-from boincserver import jobs
+from boincserver import credit, jobs
 from boincserver.bound import bound_to_nobody
 from boincserver.catalog import Catalog
 from boincserver.clock import JumpWatch, recall_from_future
@@ -29,7 +29,9 @@ from boincserver.pipeline import Pipeline
 from boincserver.project import Project
 from boincserver.purge import purge
 from boincserver.scheduler import Identity, Scheduler
+from boincserver.schema import host as host_table
 from boincserver.schema import result as result_table
+from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.shard import Shard, ShardLock, Siblings, in_shard
 from boincserver.states import NEVER, AssimilateState, FileDeleteState
@@ -402,6 +404,7 @@ class Service:
         """Remove files that nobody uses and rows of what is over for long, in slices."""
         if self.shard.number == 0:
             await self.writer.run(lambda tx: self._deleter.sweep(tx, now))
+            await self._fade(now)
         await self._unbind(now)
         days = self.project.config.jobs.purge_after_days
         before = now - 86400 * days
@@ -412,6 +415,13 @@ class Service:
                 break
         if self.shard.number == 0 and self.statistics.is_due(now):
             await asyncio.to_thread(lambda: self.statistics.write(self.database.reader(), now))
+
+    async def _fade(self, now: int) -> None:
+        """Averages tell what is recent also of who does nothing any more."""
+        for table in (user_table, host_table):
+            last = 0
+            while last := await self.writer.run(lambda tx, t=table, after=last: credit.fade(tx.db, t, after, now)):  # type: ignore[misc]
+                pass
 
     async def _unbind(self, now: int) -> None:
         """Jobs that only computers could take which are gone are for everybody."""
