@@ -38,6 +38,9 @@ class LoadReport:
     jobs: int = 0
     errors: int = 0
     empty: int = 0
+    twice: int = 0
+    """Jobs that were sent although a host had been sent them already."""
+    seen: set[str] = field(default_factory=set, repr=False)
     scheduler: list[float] = field(default_factory=list, repr=False)
     uploads: list[float] = field(default_factory=list, repr=False)
 
@@ -50,6 +53,7 @@ class LoadReport:
             "requests": len(self.scheduler),
             "empty": self.empty,
             "errors": self.errors,
+            "twice": self.twice,
             "scheduler_p50_ms": 1000 * _quantile(self.scheduler, 0.5),
             "scheduler_p99_ms": 1000 * _quantile(self.scheduler, 0.99),
             "upload_p50_ms": 1000 * _quantile(self.uploads, 0.5),
@@ -105,10 +109,10 @@ class _Host:
             self.report.jobs += len(done)
             if found := _HOSTID.search(reply):
                 self.hostid, self.rpc_seqno = int(found.group(1)), 0
-            outputs = _OUTPUT.findall(reply)
-            done = [
-                await self._job(name, *output) for name, output in zip(_RESULT.findall(reply), outputs, strict=True)
-            ]
+            names, outputs = _RESULT.findall(reply), _OUTPUT.findall(reply)
+            self.report.twice += sum(name in self.report.seen for name in names)
+            self.report.seen.update(names)
+            done = [await self._job(name, *output) for name, output in zip(names, outputs, strict=True)]
             if not done:
                 self.report.empty += 1
                 await asyncio.sleep(0.02)
