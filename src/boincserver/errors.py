@@ -11,6 +11,7 @@ BoincServerError
 ├── ControlError        the server refused or failed a call of its control interface
 ├── BackupError         a backup cannot be made
 ├── RestoreError        a backup cannot be restored
+├── KeyRotationError    a new signing key cannot take the place of the old one
 ├── SigningKeyMissing   the private key is not on this machine
 ├── UnknownApp, UnknownBatch, UnknownValidator, UnknownAssimilator
 ├── AccountError        an account cannot be made or found (with the protocol's error number)
@@ -31,6 +32,7 @@ __all__ = [
     "Conflict",
     "ControlError",
     "InvalidResult",
+    "KeyRotationError",
     "NotAProject",
     "PortInUse",
     "ProjectExists",
@@ -97,6 +99,10 @@ class RestoreError(BoincServerError):
 
 class SigningKeyMissing(BoincServerError):
     """The private signing key is not on this machine."""
+
+
+class KeyRotationError(BoincServerError):
+    """A new signing key cannot take the place of the old one; nothing was changed."""
 
 
 class UnknownApp(BoincServerError):

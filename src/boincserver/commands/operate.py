@@ -7,10 +7,9 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boincserver.commands import invite, log, rights, share
+from boincserver.commands import invite, keys, log, rights, share
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
 
@@ -59,11 +58,7 @@ def add(commands: Any) -> None:
     host = group(commands, "host", "volunteers' computers")
     command(host, "list", _host_list, "computers and what each did")
 
-    keys = group(commands, "keys", "the signing key")
-    command(keys, "show", _keys_show, "print the public key that clients trust")
-    command(
-        keys, "rotate", _keys_rotate, "replace the signing key; clients accept the new one by the old one's signature"
-    )
+    keys.add(commands)
 
 
 def _create(options: argparse.Namespace) -> int:
@@ -252,25 +247,3 @@ def _user_reset(options: argparse.Namespace) -> int:
     document = {"email": options.email, "link": link, "hours": options.hours}
     advice = f"Give it to the owner of {options.email} alone: it works once, within {options.hours:g} hours."
     return show(options, document, f"{link}\n{advice}")
-
-
-def _keys_show(options: argparse.Namespace) -> int:
-    from boincserver.project import Project
-
-    text = Project.open(options.directory).public_key.text()
-    return show(options, {"public_key": text}, text.rstrip())
-
-
-def _keys_rotate(options: argparse.Namespace) -> int:
-    from boincserver.keys import rotate
-    from boincserver.project import Project
-
-    project = Project.open(options.directory)
-    with project.lock():  # a running server holds the key in memory
-        count = rotate(project)
-    return show(
-        options,
-        {"signed_again": count},
-        f"The key is new; {count} application versions are signed again. Clients that trust the old key accept it.\n"
-        f"The old private key is gone. Keep {Path(options.directory) / 'keys' / 'former'}: it vouches for the new one.",
-    )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from boincserver.commands.keys import read_private_key
 from boincserver.commands.show import command, group, program, show, table
 from boincserver.errors import BoincServerError
 
@@ -86,12 +87,9 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def _app_sign(options: argparse.Namespace) -> int:
-    from boincserver.signing import PrivateKey, sign
+    from boincserver.signing import sign
 
-    try:
-        key = PrivateKey.parse(Path(options.key).expanduser().read_text("ascii"))
-    except ValueError as error:
-        raise BoincServerError(f"{options.key} is no signing key: {error}") from error
+    key = read_private_key(options.key)
     written = []
     for name in options.files:
         path = Path(name).expanduser()
