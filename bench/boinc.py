@@ -1,9 +1,10 @@
 """Tasks on BOINC: what the backend adds to what the server needs, beside PyMW 0.5's way, and a crowd of small tasks.
 
 Each round sends as many jobs by the control interface alone, then so many calls by `Master.map` in workunits of
-one, of a hundred and of its own choice, then one by one as PyMW 0.5 documented it: a file, a process and a call to the
-database for each task (the process does nothing, which its `create_work` did not). Volunteers are processes with no
-think time that do no work; SQLite commits durably. Processor time is the server's and the master's together.
+one, of a hundred and of its own choice, the first two also over HTTP as from a laptop, then one by one as PyMW 0.5
+documented it: a file, a process and a call to the database for each task (the process does nothing, which its
+`create_work` did not). Volunteers are processes with no think time that do no work; SQLite commits durably. Processor
+time is the server's and the master's together.
 
 Then small tasks of a millisecond run in the real worker program; what everything took together, start-up included, is
 compared with the time of the same calls in a bare loop.
@@ -33,6 +34,7 @@ from tests.served import Project, served
 from boincserver import control
 from boincserver.testing import SimulatedVolunteer
 from pymw import Master, envelope
+from pymw.backends.boinc.keys import SigningKey, trust
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -124,15 +126,32 @@ def processor_time(project: Project) -> float:
     return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def from_elsewhere(project: Project, folder: Path) -> str:
+    """The backend's URL for somebody who has the key of an account, and whose code the volunteers trust."""
+    os.environ["PYMW_HOME"] = str(folder / "home")
+    os.environ["BOINC_ACCOUNT_KEY"] = project.control.create_account("elsewhere@example.org")
+    trust(project.directory, SigningKey.mine().told)
+    project.control.grant("elsewhere@example.org", "all")
+    return f"boinc+{project.url}"
+
+
 def compare() -> None:
     """Print tasks per second each way, processor time, and the ratios of the rounds' medians."""
     with tempfile.TemporaryDirectory() as folder, served(Path(folder) / "project") as project:
-        with volunteers(project, ncpus=8, play=True), Master(project.backend) as master:
+        elsewhere = from_elsewhere(project, Path(folder))
+        with (
+            volunteers(project, ncpus=8, play=True),
+            Master(project.backend) as master,
+            Master(elsewhere) as remote,
+        ):
             mapped(master, None)
+            mapped(remote, None)
             ways: dict[str, Callable[[int], None]] = {
                 "server alone": lambda number: raw(project, number),
                 "map, one in a workunit": lambda number: mapped(master, 1),
                 "map, chunks of 100": lambda number: mapped(master, 100),
+                "over HTTP, one in a workunit": lambda number: mapped(remote, 1),
+                "over HTTP, chunks of 100": lambda number: mapped(remote, 100),
                 "map, its own chunks": lambda number: mapped(master, None),
                 "as PyMW 0.5 did it": lambda number: one_by_one(project, number),
             }
@@ -146,7 +165,7 @@ def compare() -> None:
     for name, rounds in took.items():
         wall, spent = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(
-            f"{name:25} {TASK_COUNT / wall:8.0f} tasks/s {1000 * spent / TASK_COUNT:8.2f} ms of processor time a task"
+            f"{name:29} {TASK_COUNT / wall:8.0f} tasks/s {1000 * spent / TASK_COUNT:8.2f} ms of processor time a task"
             f" {spent / base:6.2f} x the server alone"
         )
 
