@@ -25,6 +25,7 @@ from boincserver.public_status import PublicStatus
 from boincserver.service import Service
 from boincserver.submission.counts import job_counts
 from boincserver.submission.web import submission_routes
+from boincserver.web.runs import run_routes
 
 __all__ = ["is_transfer", "make_app"]
 
@@ -48,6 +49,7 @@ def make_app(service: Service) -> ASGIApp:
         Route("/download/{folder}/{name}", web.download),
         Route("/server_status.php", web.server_status),
         Route("/stats/{name}", web.statistics),
+        *run_routes(service),
         *submission_routes(
             service, web.address, lambda request: chunks(request.receive, service.project.config.patience)
         ),

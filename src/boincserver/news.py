@@ -78,6 +78,10 @@ class Board:
         if was is not None and hostid in was[1].hosts:
             self.put(replace(was[1], said=text[:_MOST_TEXT]))
 
+    def held(self) -> list[JobState]:
+        """Jobs that hosts have, as a look that changes nothing for whoever asks what changed."""
+        return [state for _, state in self._states.values() if state.state == "in progress"]
+
     def since(self, after: int) -> list[JobState]:
         """Jobs that changed after this number."""
         changed = []
@@ -126,6 +130,15 @@ class News:
             board.fill(await asyncio.to_thread(lambda: in_progress(read(), batch)))
             after = 0
         return Changes(board.epoch, board.seq, tuple(board.since(after)))
+
+    async def standing(self, read: Callable[[], Session], batch: int) -> list[JobState]:
+        """The jobs of a batch that hosts have, and what their programs said last."""
+        board = self._boards.get(batch)
+        if board is None:
+            board = self.begin(batch)
+            board.fill(await asyncio.to_thread(lambda: in_progress(read(), batch)))
+        board.asked = self._clock()
+        return board.held()
 
     def changed(self, job: Job) -> None:
         """After an event of this job is durable."""

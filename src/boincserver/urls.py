@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import re
 from typing import Final
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, urlencode, urlsplit
 
 from boincserver.errors import UnusableUrl
 
-__all__ = ["canonical", "listen_address", "path_of"]
+__all__ = ["RUN_PAGE", "canonical", "listen_address", "path_of", "run_page", "run_proof"]
+
+RUN_PAGE: Final = "run.php"
 
 _HOST_NAME: Final = re.compile(r"(?!-)[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*")
 _LOCAL_SUFFIXES: Final = (".local", ".localhost", ".lan", ".internal", ".home.arpa")
@@ -81,3 +84,14 @@ def listen_address(url: str) -> tuple[str, int]:
 def path_of(url: str) -> str:
     """The path under which the project lives, without a `/` at its end."""
     return urlsplit(url).path.rstrip("/")
+
+
+def run_proof(key: str, run: str) -> str:
+    """What the link to a run's page ends with: only the key of its owner's account makes it."""
+    return hashlib.md5(f"{key}{run}".encode()).hexdigest()
+
+
+def run_page(url: str, key: str, run: str) -> str:
+    """The owner's link to the page of a run; none without an account."""
+    query = urlencode({"name": run, "auth_str": run_proof(key, run)})
+    return f"{url.rstrip('/')}/{RUN_PAGE}?{query}" if key else ""

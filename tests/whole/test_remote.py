@@ -13,6 +13,8 @@ import ssl
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -35,6 +37,7 @@ from boincserver.control import Control
 from boincserver.remote import RemoteProject, RemoteServer
 from boincserver.remote.transport import Answer, Transport
 from boincserver.testing import SimulatedVolunteer, StockClient, wait_until
+from boincserver.web.runs import Standing
 from pymw import Master, close
 from pymw.cli import main
 
@@ -238,6 +241,55 @@ def test_a_run_that_began_on_one_side_is_seen_and_goes_on_on_the_other(
             assert master.submit(errands.double, 21).result(LIMIT) == 42
     assert sorted(compute.computed) == list(range(22))  # nothing twice
     wait_until(lambda: project.control.status()["queues"] == 0, timeout=LIMIT, what="files of retired jobs to go")
+
+
+@pytest.mark.parametrize("way", ["boinc:", "boinc+http:"])
+def test_a_run_has_a_page_that_nobody_else_finds(way: str, alone: tuple[Project, str]) -> None:
+    project, remote = alone
+
+    def read(url: str) -> str:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert answer.headers["refresh"] == "10"
+            return answer.read().decode()
+
+    host = SimulatedVolunteer(project.url, project.account(), compute=Counting())
+    with host, Master(project.backend if way == "boinc:" else remote, run="shown") as master:
+        results = master.map(errands.double, range(6), chunksize=2, timeout=LIMIT)
+        (link,) = re.findall(r"on the web: (\S+)", str(master.status()))
+        host.contact(seconds=0, instances=0)
+        page = read(link)
+        assert "<h1>Run shown</h1>" in page
+        assert "0 of 3 workunits are over" in page
+        assert "Nothing came home yet" in page
+        host.contact(seconds=0, instances=1)
+        (name,) = host.held
+        said = "<variety>boincserver.progress</variety>\n1 0.2500\n"
+        message = f"<msg_from_host>\n<result_name>{name}</result_name>\n<time>1</time>\n{said}</msg_from_host>\n"
+        host.contact(seconds=0, instances=0, trickles=(message,))
+        wait_until(lambda: "<td>task 2: 25%</td>" in read(link), timeout=LIMIT, what="the progress to be shown")
+        assert f"<td>{name.rpartition('_')[0]}</td><td>{host.hostid}</td>" in read(link)
+        host.work(name)
+        host.contact(seconds=0, instances=1)
+        host.work(next(iter(host.held)))
+        host.contact(seconds=0, instances=0)
+        page = read(link)
+        assert "2 of 3 workunits are over" in page
+        assert '<progress max="3" value="2">' in page
+        for wrong in (link[:-1] + "x", link.partition("&")[0], link.replace("shown", "other"), project.url + "run.php"):
+            with pytest.raises(urllib.error.HTTPError, match="404"):
+                read(wrong)
+        host.start()
+        assert list(results) == [0, 2, 4, 6, 8, 10]
+        wait_until(lambda: "All is over." in read(link), timeout=LIMIT, what="the page to say so")
+
+
+def test_the_page_estimates_by_the_pace_and_at_first_by_what_a_job_takes() -> None:
+    assert Standing(10, 10).left(4) == 0
+    assert Standing(10, 2).left(4) is None
+    assert Standing(10, 2, lately=1, span=0.0, seconds=60.0).left(4) == 120
+    assert Standing(10, 2, lately=2, span=100.0, seconds=60.0).left(4) == 400
+    both = Standing(10, 2, 1, 2, 100.0, 60.0).plus(Standing(4, 4, 0, 2, 50.0, 30.0))
+    assert both == Standing(14, 6, 1, 4, 100.0, 45.0)
 
 
 def test_what_another_submitter_calls_like_a_run_is_not_taken_for_a_part_of_it(

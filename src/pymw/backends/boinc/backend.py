@@ -68,7 +68,7 @@ class BoincBackend:
         self._broken: BrokenBackend | None = None
         self._closed = False
         self._place, self._server = place, place.project
-        name = name_on_server(setup.run, place.worker.project)
+        name = self._name_there = name_on_server(setup.run, place.worker.project)
         with _as_backend_error():
             self._batch = self._server.create_batch(APP, name, lease=LEASE if setup.run is None else None).id
             if setup.run is not None:
@@ -235,6 +235,8 @@ class BoincBackend:
             left = self._homecoming.rate.left(running + queued, seconds, cores)
             unknown = "nothing came home yet that would tell how long it takes" if here else "no host has joined yet"
             lines.append(f"done {in_words(left)}" if left is not None else unknown)
+        if page := self._place.page(self._name_there):
+            lines.append(f"on the web: {page}")
         return BackendStatus(cores, running, queued, lines=tuple(lines))
 
     def close(self, *, detach: bool = False) -> None:

@@ -12,6 +12,7 @@ from boincserver import control
 from boincserver.errors import ConfigError
 from boincserver.official import OfficialProject
 from boincserver.remote import RemoteProject, RemoteServer, account_key
+from boincserver.urls import run_page
 from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.offer import offer
 from pymw.backends.boinc.official import trusted_by
@@ -38,6 +39,7 @@ class Place:
     packages: Packages | None = None  # what makes sets of packages; None: only the project's own machine can
     compares: bool = True  # by our rules; else as the project's operator chose for our application
     close: Callable[[], None] = lambda: None
+    page: Callable[[str], str] = lambda name: ""  # where a run is shown to people; empty: nowhere
     gather: Callable[[int], object] = lambda batch: None  # makes one batch of what the run is here and over the network
 
 
@@ -55,6 +57,7 @@ def local_place(directory: Path) -> Place:
         directory,
         info.one_result_per_user,
         packages=Packages(server, worker),
+        page=lambda name: run_page(info.url, key, name),
         gather=lambda batch: server.gather_batch(batch, key),
     )
 
@@ -94,7 +97,8 @@ def official_place(directory: Path) -> Place:
 
 def remote_place(url: str) -> Place:
     """The project at this URL, where the account whose key is at hand may submit jobs of our application."""
-    server = RemoteServer(url, account_key(url))
+    key = account_key(url)
+    server = RemoteServer(url, key)
     try:
         project = RemoteProject(server, outputs=(OUTCOMES,))
         worker = Worker(server.master_url(), SigningKey.mine(), worker_program())
@@ -102,7 +106,17 @@ def remote_place(url: str) -> Place:
     except BaseException:
         server.close()
         raise
-    return Place(f"boinc+{server.url}", project, worker, None, by_user, compares=project.is_ours, close=project.close)
+    ours = project.is_ours
+    return Place(
+        f"boinc+{server.url}",
+        project,
+        worker,
+        None,
+        by_user,
+        compares=ours,
+        close=project.close,
+        page=lambda name: run_page(server.url, key if ours else "", name),
+    )
 
 
 def name_on_server(run: RunHandle | None, project: str) -> str:
