@@ -14,7 +14,7 @@ demo: $(VENV)/.server  ## a BOINC project, two volunteers and pi, on this machin
 
 # The tests mostly wait: for clients, servers, limits. So four run at a time; ARGS="-n 0 -x" for one after the other.
 test: $(VENV)/.dev  ## all tests; STRICT=1 builds the interpreters first, and turns a missing part from a skip into a failure
-	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime chromium mariadb-server nginx-light wine64
+	@scripts/system-packages $(if $(STRICT),--strict) boinc-client faketime chromium mariadb-server nginx-light php-cli wine64
 	@scripts/system-packages openmpi-bin libpython$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')-testsuite
 	@$(if $(STRICT),$(MAKE) --no-print-directory runtime && $(MAKE) --no-print-directory runtime TARGET=windows-x86_64)
 	@$(BIN)/python -m pytest -m "not soak" -n 4 --dist loadfile $(if $(STRICT),--strict-parts) $(ARGS)

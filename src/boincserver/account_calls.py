@@ -66,6 +66,11 @@ class AccountCalls:
         log.info("password-link-made", account=user.id, by="operator")
         return await self.service.writer.run(lambda tx: password_reset.make(tx.db, user, url, now, int(3600 * hours)))
 
+    async def call_keys(self, _data: memoryview, email: str) -> Mapping[str, str]:
+        """The keys of an account: the one that may everything, and the weak one."""
+        user = accounts.by_email(self.service.database.reader(), email)
+        return {"key": user.authenticator, "weak_key": user.weak_authenticator}
+
     async def call_allow_beta(self, _data: memoryview, email: str, allow: bool) -> None:
         """Let an account's computers have beta versions, or no more."""
         user = accounts.by_email(self.service.database.reader(), email)

@@ -147,7 +147,10 @@ class _AccountCalls:
 
     async def _password_is_right(self, user: accounts.User, passwd_hash: str) -> bool:
         async with self.hashing:
-            return await asyncio.to_thread(accounts.verify_password, user, passwd_hash)
+            right, better = await asyncio.to_thread(accounts.check_password, user, passwd_hash)
+        if better:
+            await self._service.writer.run(lambda tx: accounts.improve_password(tx.db, user, better))
+        return right
 
 
 def _not_invited() -> AccountError:

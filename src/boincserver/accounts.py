@@ -20,7 +20,17 @@ from boincserver.errors import AccountError, BoincServerError
 from boincserver.protocol import account as protocol
 from boincserver.schema import user as user_table
 
-__all__ = ["User", "authenticate", "by_email", "by_id", "create", "find_by_email", "hash_password", "verify_password"]
+__all__ = [
+    "User",
+    "authenticate",
+    "by_email",
+    "by_id",
+    "check_password",
+    "create",
+    "find_by_email",
+    "hash_password",
+    "improve_password",
+]
 
 _COLUMNS: Final = (
     "id", "authenticator", "email_addr", "name", "cross_project_id", "passwd_hash", "total_credit", "expavg_credit",
@@ -96,14 +106,16 @@ def hash_password(passwd_hash: str) -> str:
     return _HASHER.hash(passwd_hash)
 
 
-def verify_password(user: User, passwd_hash: str) -> bool:
-    """True if this is the client's hash of the account's password; as slow as `hash_password`."""
+def check_password(user: User, passwd_hash: str) -> tuple[bool, str]:
+    """Whether this is the client's hash of the account's password, and what is better stored of it from now on, if not
+    what is; as slow as `hash_password`."""
     if hmac.compare_digest(passwd_hash, hashlib.md5((user.authenticator + user.email_addr).encode()).hexdigest()):
-        return True
+        return True, ""  # of the key, as computers send it that never had a password
     try:
-        return _HASHER.verify(user.passwd_hash, passwd_hash)
+        _HASHER.verify(user.passwd_hash, passwd_hash)
     except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
-        return False
+        return False, ""
+    return True, hash_password(passwd_hash) if _HASHER.check_needs_rehash(user.passwd_hash) else ""
 
 
 def checked(email: str, name: str, passwd_hash: str) -> tuple[str, str]:
@@ -123,6 +135,16 @@ def checked(email: str, name: str, passwd_hash: str) -> tuple[str, str]:
 def set_password(db: Session, number: int, stored_password: str) -> None:
     """Give an account another password, from `hash_password`."""
     db.run(update_where(user_table, ("passwd_hash",), ("id",)), was_id=number, passwd_hash=stored_password)
+
+
+def improve_password(db: Session, user: User, stored_password: str) -> None:
+    """Store the same password in a better way, unless it has been changed meanwhile. As on the official server the weak
+    key, which follows from what is stored, is another one then."""
+    changed = ("passwd_hash",)
+    db.run(
+        update_where(user_table, changed, ("id", *changed)),
+        was_id=user.id, was_passwd_hash=user.passwd_hash, passwd_hash=stored_password,
+    )  # fmt: skip
 
 
 def set_beta(db: Session, number: int, allow: bool) -> None:

@@ -148,6 +148,11 @@ class Control:
         link: str = self._call("reset_link", email=email, hours=hours)
         return link
 
+    def keys(self, email: str) -> Mapping[str, str]:
+        """An account's `key`, and its `weak_key`, with which computers take part and nothing else can be done."""
+        found: Mapping[str, str] = self._call("keys", email=email)
+        return found
+
     def apps(self) -> list[Mapping[str, Any]]:
         """Every application with its newest version for each platform."""
         return list(self._call("apps"))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Table, bindparam, func, select, text, update
 
 from boincserver.database import Session
 from boincserver.jobs import Outputs
-from boincserver.schema import app_version, metadata, result, workunit
+from boincserver.schema import app_version, metadata, result, token, workunit
 from boincserver.schema import boincserver_meta as meta
 from boincserver.states import Outcome, ServerState
 
@@ -83,6 +83,8 @@ def begin(connection: Connection, outputs: Outputs, now: int) -> Epoch:
         connection.execute(meta.delete().where(meta.c.name == name))
         connection.execute(meta.insert().values(name=name, value=str(getattr(epoch, name))))
     _rename_copies(connection, outputs, now)
+    # A link to a new password may have been used up since the backup was made.
+    connection.execute(token.delete())
     return epoch
 
 

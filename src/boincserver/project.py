@@ -202,7 +202,8 @@ def _populate(path: Path, config: Config) -> None:
     write_secret(path / "keys" / "code_sign_private", key.text())
     (path / "keys" / "code_sign_public").write_text(key.public.text(), "ascii")
     write_secret(path / "keys" / "upload_secret", secrets.token_hex(32))
-    (path / "project.toml").write_text(configuration.render(config), "utf-8")
+    # The URL of a database may hold its password.
+    write_secret(path / "project.toml", configuration.render(config))
     database = Project(path, config).open_database()
     database.close()
 

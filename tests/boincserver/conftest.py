@@ -32,8 +32,9 @@ echo 0 > boinc_finish_called
 """
 
 
-def make_project(directory: Path) -> project.Project:
-    return project.create(directory, f"http://127.0.0.1:{free_port()}/", name="Test project", open_accounts=True)
+def make_project(directory: Path, database: str = "") -> project.Project:
+    url = f"http://127.0.0.1:{free_port()}/"
+    return project.create(directory, url, name="Test project", open_accounts=True, database=database)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, inspect, select, text
+from tests.mariadb import MariaDB
 
-from boincserver import backup, cli, migrations
+from boincserver import backup, cli, migrations, password_reset
 from boincserver.control import AppFile, Job
 from boincserver.deletion import DeletionLock
 from boincserver.doctor import examine
@@ -296,6 +297,23 @@ def test_a_restore_costs_no_job_its_last_try(directory: Path, tmp_path: Path) ->
         assert findings(directory) == []
 
 
+def test_a_link_to_a_new_password_does_not_come_back(directory: Path, tmp_path: Path) -> None:
+    """It was made before the backup and used after it."""
+    make_project(directory)
+    archive = tmp_path / "b.tar.gz"
+    with serving(directory) as server:
+        server.control.create_account("ada@example.org")
+        secret = server.control.reset_link("ada@example.org").partition("token=")[2]
+        back_up(directory, archive)
+    database = Project.open(directory).open_database()
+    assert password_reset.owner(database.reader(), secret, int(time.time())) is not None
+    database.close()
+    restore(archive, directory, replacing=True)
+    database = Project.open(directory).open_database()
+    assert password_reset.owner(database.reader(), secret, int(time.time())) is None
+    database.close()
+
+
 def test_before_a_change_of_the_schema_the_tables_are_backed_up(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -352,10 +370,15 @@ def test_tables_of_the_first_schema_become_those_of_now(directory: Path) -> None
 
 
 @pytest.mark.stock
-def test_stock_clients_that_went_on_recover(directory: Path, tmp_path: Path, need: Callable[..., None]) -> None:
+@pytest.mark.parametrize("kind", ["sqlite", "mariadb"])
+def test_stock_clients_that_went_on_recover(
+    directory: Path, tmp_path: Path, need: Callable[..., None], request: pytest.FixtureRequest, kind: str
+) -> None:
     """After the backup one client reports, one joins, one joins with a new account; then the disk is gone."""
     need("boinc", "boinccmd", "faketime")
-    url = make_project(directory).config.url
+    mariadb: MariaDB | None = request.getfixturevalue("mariadb") if kind == "mariadb" else None
+    url = make_project(directory, database=mariadb.create() if mariadb else "").config.url
+    elsewhere = ["--database", mariadb.create()] if mariadb else []
     archive = tmp_path / "b.tar.gz"
     with (
         StockClient(speed=SPEED, name="old") as old,
@@ -397,7 +420,8 @@ def test_stock_clients_that_went_on_recover(directory: Path, tmp_path: Path, nee
             )  # fmt: skip
             server.kill()
         shutil.rmtree(directory)
-        assert cli.main(["restore", str(directory), str(archive), "--passphrase-file", _passphrase(tmp_path)]) == 0
+        opened = ["--passphrase-file", _passphrase(tmp_path)]
+        assert cli.main(["restore", str(directory), str(archive), *opened, *elsewhere]) == 0
         with serving(directory) as server:
             control = server.control
             assert control.create_account("fresh@example.org") == fresh_key

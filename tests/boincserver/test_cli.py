@@ -35,6 +35,7 @@ def test_create_status_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "not running" in capsys.readouterr().out
     key = directory / "keys" / "code_sign_private"
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
+    assert stat.S_IMODE((directory / "project.toml").stat().st_mode) == 0o600
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,9 @@ def add(commands: Any) -> None:
     password.add_argument("--email", required=True, help="the account's e-mail address")
     password.add_argument("--password", required=True, help="the new password")
 
+    key = command(user, "key", _user_key, "print an account's key, or its weak one")
+    key.add_argument("--email", required=True, help="the account's e-mail address")
+    key.add_argument("--weak", action="store_true", help="the one that lets computers take part and nothing else")
     reset = command(user, "reset-password", _user_reset, "print a link with which an account gets a new password")
     reset.add_argument("--email", required=True, help="the account's e-mail address")
     reset.add_argument(
@@ -236,6 +239,13 @@ def _user_password(options: argparse.Namespace) -> int:
 
     connect(options.directory).set_password(options.email, options.password)
     return show(options, {"email": options.email}, f"The password of {options.email} is changed.")
+
+
+def _user_key(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    keys = connect(options.directory).keys(options.email)
+    return show(options, {"email": options.email, **keys}, keys["weak_key" if options.weak else "key"])
 
 
 def _user_reset(options: argparse.Namespace) -> int:

@@ -94,7 +94,8 @@ def _restore(options: argparse.Namespace) -> int:
     if not restored.can_sign:
         lines.append("The signing key is not here: application versions are to be signed where it is (app sign).")
     if not restored.same_secret:
-        lines.append("keys/upload_secret was not there and is new: jobs that are out now will be computed again.")
+        lines.append("keys/upload_secret was not there and is new: jobs that are out now will be computed again,")
+        lines.append("and an account that was made since the backup gets another key when it is made again.")
     lines.append(f"Next: boincserver serve {options.directory}")
     document = {
         "directory": str(restored.project.directory),
