@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import ipaddress
 import re
 from typing import Final
@@ -88,7 +89,7 @@ def path_of(url: str) -> str:
 
 def run_proof(key: str, run: str) -> str:
     """What the link to a run's page ends with: only the key of its owner's account makes it."""
-    return hashlib.md5(f"{key}{run}".encode()).hexdigest()
+    return hmac.new(key.encode(), run.encode(), hashlib.sha256).hexdigest()
 
 
 def run_page(url: str, key: str, run: str) -> str:

@@ -1,7 +1,6 @@
 """The page of a run, for whoever has its link: how far it is, when it will be done, what computers are at work on.
 
-The link holds a proof that only the owner's account key makes, as those of the official output files do; so the page
-needs no login, and nobody else finds it.
+The link holds a proof that only the owner's account key makes; so the page needs no login, and nobody else finds it.
 """
 
 from __future__ import annotations
