@@ -25,15 +25,15 @@ from boincserver.jobs import Outputs
 from boincserver.protocol import documents, upload
 from boincserver.protocol.upload import UploadHeader
 from boincserver.schema import result as result_table
-from boincserver.states import Outcome, ServerState
+from boincserver.states import FileDeleteState, Outcome, ServerState
 
 __all__ = ["Arrived", "Uploads"]
 
 log = Events(__name__)
 
-_LOOK_UP: Final = select(result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in).where(
-    result_table.c.name == bindparam("result_name")
-)
+_LOOK_UP: Final = select(
+    result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in, result_table.c.file_delete_state
+).where(result_table.c.name == bindparam("result_name"))
 _REMEMBERED: Final = 100_000
 
 
@@ -105,6 +105,8 @@ class Uploads:
         late = row[0] == ServerState.OVER and row[1] in (Outcome.NO_REPLY, Outcome.CLIENT_DETACHED)
         if row[0] != ServerState.IN_PROGRESS and not late:
             return None
+        if row[3] != FileDeleteState.INIT:
+            return None  # it would stay for ever: what was here of this copy is deleted, and nobody wants more
         return next((output for output in documents.expected_outputs(row[2] or "") if output.name == name), None)
 
     def _size(self, name: str) -> int:
