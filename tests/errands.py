@@ -208,6 +208,12 @@ def about_the_interpreter():
     return [sys.executable, ".".join(map(str, sys.version_info[:3])), filtered, four]
 
 
+def escaped(text):
+    import markupsafe
+
+    return str(markupsafe.escape(text))
+
+
 def be_a_master():
     return Master("local")
 

@@ -133,6 +133,10 @@ def _parser() -> argparse.ArgumentParser:
     worker = of_boinc.add_parser("install-worker", help="give a project interpreters for computers without a Python")
     worker.add_argument("directory", metavar="DIR", help="the project's folder; its server runs")
     worker.add_argument("--target", action="append", default=[], help="a kind of machine; else all that are built here")
+    worker.add_argument(
+        "--from", dest="origin", choices=("sources", "pbs"), default="sources", help="pbs: python-build-standalone's"
+    )
+    worker.add_argument("--archive", type=Path, metavar="FILE", help="with --from pbs: its file, downloaded already")
     worker.add_argument("--json", action="store_true", help="as JSON")
     worker.set_defaults(command=_install_worker)
 
@@ -199,7 +203,13 @@ def _backends(given: argparse.Namespace) -> int:
 def _install_worker(given: argparse.Namespace) -> int:
     from pymw.backends.boinc.command import install_worker
 
-    return install_worker(Path(given.directory).expanduser(), given.target, as_json=given.json)
+    return install_worker(
+        Path(given.directory).expanduser(),
+        given.target,
+        ready_made=given.origin == "pbs",
+        archive=given.archive,
+        as_json=given.json,
+    )
 
 
 def _install_app(given: argparse.Namespace) -> int:

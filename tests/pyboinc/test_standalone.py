@@ -6,7 +6,6 @@ import functools
 import hashlib
 import http.server
 import io
-import os
 import shutil
 import struct
 import subprocess
@@ -14,22 +13,22 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from tests.standin import SHIPPED, archive, info, pinned
 
 from pyboinc.package import cache, recipe, runtimes, standalone, toolchain
+from pyboinc.package import launcher as launchers
 from pyboinc.package.__main__ import main
 from pyboinc.package.sources import SourceError
 from pyboinc.testing import FakeClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="applications are packaged on Linux")
 
-TARGET = "linux-aarch64" if os.uname().machine == "aarch64" else "linux-x86_64"
-# In the stand-in, the interpreter is this Python.
-PYTHON = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'.encode()
+TARGET = "linux-x86_64"
 PROGRAM = """
 import os, sys
 values = sorted(f"{key}={value}" for key, value in os.environ.items() if key.startswith("PYTHON"))
@@ -38,50 +37,6 @@ with open("out", "a") as out:
 sys.exit(len(sys.argv))
 """
 ENDED = 3  # by PROGRAM, when it is given two arguments
-
-
-def info(name: str, kind: bytes = tarfile.REGTYPE, target: str = "", mode: int = 0o644) -> tarfile.TarInfo:
-    made = tarfile.TarInfo(name)
-    made.type, made.linkname, made.mode = kind, target, mode
-    return made
-
-
-def archive(path: Path, more: Mapping[tarfile.TarInfo, bytes] | None = None) -> Path:
-    """Laid out as the project's own archives are."""
-    members = {
-        info("python", tarfile.DIRTYPE): b"",
-        info("python/bin/python3.13", mode=0o755): PYTHON,
-        info("python/bin/python3", tarfile.SYMTYPE, "python3.13"): b"",
-        info("python/bin/pip3", mode=0o755): b"#!/bin/sh\n",
-        info("python/include/python3.13/Python.h"): b"",
-        info("python/lib/libpython3.13.dylib", mode=0o755): b"library" * 100_000,
-        info("python/lib/libtcl8.6.dylib", mode=0o755): b"",
-        info("python/lib/tcl8.6/init.tcl"): b"",
-        info("python/lib/python3.13/os.py"): b"name = 'posix'\n",
-        info("python/lib/python3.13/json/__init__.py"): b"x = 1\n",
-        info("python/lib/python3.13/test/test_os.py"): b"assert False\n",
-        info("python/lib/python3.13/tkinter/__init__.py"): b"",
-        info("python/lib/python3.13/site-packages/pip/__init__.py"): b"",
-        info("python/lib/python3.13/config-3.13-darwin/libpython3.13.a"): b"",
-        info("python/lib/python3.13/lib-dynload/_tkinter.so", mode=0o755): b"",
-        info("python/lib/python3.13/lib-dynload/_socket.so", mode=0o755): b"socket",
-        info("python/share/man/man1/python3.1"): b"",
-        **(more or {}),
-    }
-    with tarfile.open(path, "w:gz") as tar:
-        for member, content in members.items():
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-SHIPPED = {
-    "bin/python3": 0o755,
-    "lib/libpython3.13.dylib": 0o755,
-    "lib/python3.13/json/__init__.pyc": 0o644,
-    "lib/python3.13/lib-dynload/_socket.so": 0o755,
-    "lib/python3.13/os.pyc": 0o644,
-}
 
 
 def made_tar(source: Path, into: Path) -> Path:
@@ -181,12 +136,6 @@ def mirror(tmp_path: Path) -> Iterator[str]:
         server.server_close()
 
 
-def pinned(monkeypatch: pytest.MonkeyPatch, source: Path, url: str) -> None:
-    """Have the stand-in in the table, for all kinds of machines."""
-    pin = standalone.Pin(hashlib.sha256(source.read_bytes()).hexdigest(), f"{url}/{source.name}")
-    monkeypatch.setattr(standalone, "pins", lambda: dict.fromkeys([*standalone.PLATFORMS, TARGET], pin))
-
-
 def test_it_is_downloaded_checked_and_kept(
     tmp_path: Path,
     mirror: str,
@@ -266,7 +215,7 @@ def compiler(lacking: Callable[[str], NoReturn]) -> str:
 @pytest.fixture(scope="session")
 def launcher(compiler: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The launcher of Macs, for this machine."""
-    return standalone.make_launcher(TARGET, tmp_path_factory.mktemp("launcher"), cache.default())
+    return launchers.make(TARGET, tmp_path_factory.mktemp("launcher"), cache.default())
 
 
 @pytest.fixture
@@ -428,7 +377,7 @@ def test_the_launcher_for_macs(
     compiler: str, tmp_path: Path, target: str, processor: int, oldest: tuple[int, int]
 ) -> None:
     """A Mach-O program for the processor and the oldest system, with no library but the system's; signed on arm64."""
-    program = standalone.make_launcher(target, tmp_path, cache.default()).read_bytes()
+    program = launchers.make(target, tmp_path, cache.default()).read_bytes()
     magic, cpu, _, kind = struct.unpack_from("<IIII", program)
     assert (magic, cpu, kind) == (0xFEEDFACF, processor, 2)
     found = dict(commands(program))

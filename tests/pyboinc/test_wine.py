@@ -190,6 +190,7 @@ def test_a_truncated_tar_is_refused(wine: Wine, slot: FakeClient, runtime: tuple
     done = launch(wine, slot)
     assert done.returncode == 206
     assert "ends too early" in done.stderr
+    assert cached(slot) == []
     assert not (slot.slot / "out").exists()
 
 

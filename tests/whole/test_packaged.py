@@ -6,16 +6,19 @@ import contextlib
 import json
 import re
 import shutil
+import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 from tests import errands
 from tests.served import Project, served
+from tests.standin import SHIPPED, archive, pinned
 
 import pymw
-from boincserver.testing import StockClient, wait_until
-from pyboinc.package import recipe
+from boincserver.testing import SimulatedVolunteer, StockClient, wait_until
+from pyboinc.package import cache, recipe, runtimes
 from pymw import Master
 from pymw.backends.boinc import worker_app
 from pymw.cli import main
@@ -138,3 +141,70 @@ def test_what_cannot_be_installed_is_said(project: Project, capsys: pytest.Captu
     assert "is not a project" in capsys.readouterr().err
     assert main(["boinc", "install-worker", str(project.directory), "--target", recipe.X86_64.short, "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {recipe.X86_64.platform: recipe.PYTHON_VERSION}
+
+
+def test_a_ready_made_interpreter_does_as_well(
+    need: Callable[..., None],
+    interpreter: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One of python-build-standalone, here a stand-in: its launcher and its tar are sent, unpacked, and run the task."""
+    need("boinc", "boinccmd", "faketime")
+    own = tmp_path / "cache"
+    monkeypatch.setenv("PYBOINC_CACHE", str(own))
+    built = own / "runtime" / recipe.digest(recipe.X86_64)
+    built.mkdir(parents=True)
+    (built / interpreter.name).symlink_to(interpreter)
+    source = archive(tmp_path / "cpython-3.13.17+20261021-stand-in.tar.gz")
+    pinned(monkeypatch, source, "https://example.org")
+    with served(tmp_path / "project") as project, StockClient(speed=20.0) as client:
+        install = ["boinc", "install-worker", str(project.directory), "--from", "pbs"]
+        assert main(install) == 1
+        assert "--from pbs wants a --target" in capsys.readouterr().err
+        assert main([*install, "--target", recipe.X86_64.short, "--archive", str(source)]) == 0
+        assert f"{recipe.X86_64.platform}: Python 3.13.17" in capsys.readouterr().out
+        client.attach(project.url, project.account())
+        with Master(project.backend) as master:
+            assert master.submit(errands.double, 21).result(LIMIT) == 42
+        [unpacked] = [path for path in client.directory.glob("projects/*/pb_cache/*") if path.is_dir()]
+        assert {path.relative_to(unpacked).as_posix() for path in unpacked.rglob("*") if path.is_file()} == set(SHIPPED)
+
+
+def suffixes(project: Project, name: str) -> set[str]:
+    """Kinds of compiled modules in a file that clients fetch."""
+    [path] = (project.directory / "download").glob(f"*/{name}")
+    with tarfile.open(path) as tar:
+        return {Path(member).suffix for member in tar.getnames()} & {".so", ".pyd"}
+
+
+def test_each_platform_gets_its_own_files(
+    tmp_path: Path, interpreter: Path, lacking: Callable[[str], NoReturn]
+) -> None:
+    if runtimes.find("windows-x86_64", cache.default()) is None:
+        lacking("the Windows runtime is not built: make runtime TARGET=windows-x86_64")
+    targets = ["linux-x86_64", "windows-x86_64"]
+    with served(tmp_path / "project") as project:
+        named = [word for target in targets for word in ("--target", target)]
+        assert main(["boinc", "install-worker", str(project.directory), *named]) == 0
+        with Master(project.backend) as master:
+            program: dict[str, dict[str, str]] = {}
+            for target in targets:
+                master.options(packages=["markupsafe==3.0.2"], quorum=1).submit(errands.escaped, "<")
+                platform = runtimes.TARGETS[target]
+                with SimulatedVolunteer(project.url, project.account(), platform=platform) as volunteer:
+                    [job] = wait_until(lambda: volunteer.contact().assignments, timeout=LIMIT, what="a job", interval=7)
+                    program[target] = {
+                        "" if file.main_program else file.open_name: file.file.name for file in job.program
+                    }
+            master.shutdown(wait=False, cancel_futures=True)
+        linux, windows = (program[target] for target in targets)
+        package = next(name for name in windows if name.startswith("packages/"))
+        assert linux.keys() - windows.keys() == {"packages/system-libraries.tar"}
+        assert windows.keys() - linux.keys() == {"runtime.tar"}
+        assert linux[""] != windows[""]
+        assert suffixes(project, linux[package]) == {".so"}
+        assert suffixes(project, windows[package]) == {".pyd"}
+        assert suffixes(project, windows["runtime.tar"]) == {".pyd"}
+        assert linux["main.zip"] == windows["main.zip"]

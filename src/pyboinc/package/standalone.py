@@ -21,7 +21,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from pyboinc.package import build, recipe, toolchain
+from pyboinc.package import build, launcher, recipe
 from pyboinc.package.cache import entry
 from pyboinc.package.sources import SourceError, check
 
@@ -29,14 +29,7 @@ PLATFORMS = {"macos-x86_64": "x86_64-apple-darwin", "macos-aarch64": "arm64-appl
 """Kinds of machines that have no other interpreter, and BOINC's names of them."""
 LONGEST = 99
 """Bytes of a name that the launcher reads."""
-_ZIG = {
-    "macos-x86_64": "x86_64-macos.10.15",
-    "macos-aarch64": "aarch64-macos.11.0",
-    "linux-x86_64": f"x86_64-linux-gnu.{recipe.GLIBC}",
-    "linux-aarch64": f"aarch64-linux-gnu.{recipe.GLIBC}",
-}
 _PINS = Path(__file__).with_name("standalone_python.sha256")
-_LAUNCHER = Path(__file__).with_name("launcher_posix.c")
 _NOT_SHIPPED = re.compile(
     r"/(lib2to3|site-packages|config-[^/]*|pkgconfig|(tcl|tk|itcl|thread)\d[^/]*)/|_tkinter|lib(tcl|tk)"
 )
@@ -82,17 +75,17 @@ def make(target: str, cache: Path, archive: Path | None = None) -> tuple[Path, P
             check(local, pin.sha256)
             # The same bytecode is read by all machines, so the interpreter that runs here makes it.
             make_tar(local, f"pbrt-{pin.python}-{target}", build.build(recipe.X86_64, cache), into)
-        make_launcher(target, into, cache)
+        launcher.make(target, into, cache)
 
     folder = place(target, cache)
     entry(folder.parent, folder.name, fill)
-    [launcher], [tar] = folder.glob("pyboinc_*"), folder.glob("*.tar")
-    return launcher, tar
+    [program], [tar] = folder.glob("pyboinc_*"), folder.glob("*.tar")
+    return program, tar
 
 
 def place(target: str, cache: Path) -> Path:
     """The folder where both are once they are made."""
-    parts = [Path(__file__), _LAUNCHER, Path(toolchain.__file__)]
+    parts = [Path(__file__), *launcher.ingredients(target)]
     made_of = [part.read_bytes() for part in parts] + [pins()[target].sha256.encode(), target.encode()]
     return cache / "runtime" / hashlib.sha256(b"".join(made_of)).hexdigest()[:32]
 
@@ -183,33 +176,6 @@ def _compile(folder: Path, python: Path, name: str) -> None:
         raise SourceError(f"{name} cannot be compiled: {done.stdout}{done.stderr}")
     for path in folder.rglob("*.py"):
         path.unlink()
-
-
-def make_launcher(target: str, into: Path, cache: Path) -> Path:
-    """The program that the client starts, cross-compiled."""
-    out = into / "launcher"
-    done = subprocess.run(
-        [
-            toolchain.find_zig(),
-            "cc",
-            "-target",
-            _ZIG[target],
-            "-Os",
-            "-s",
-            "-Wall",
-            "-Werror",
-            str(_LAUNCHER),
-            "-o",
-            str(out),
-        ],
-        env=toolchain.environment(recipe.X86_64, cache / "work", cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SourceError(f"the launcher does not compile:\n{done.stderr}")
-    return out.rename(into / f"pyboinc_{hashlib.sha256(out.read_bytes()).hexdigest()[:40]}")
 
 
 def _copy(archive: Path, into: Path) -> None:

