@@ -18,8 +18,11 @@ _HEADERS: Final = {
     "x-content-type-options": "nosniff",
 }
 _STYLE: Final = (
-    "body{max-width:32rem;margin:2rem auto;padding:0 1rem;font:1.1rem/1.5 sans-serif}"
-    "input,button{display:block;width:100%;box-sizing:border-box;font:inherit;padding:.5rem;margin:.25rem 0 1rem}"
+    "body{max-width:44rem;margin:2rem auto;padding:0 1rem;font:1.1rem/1.5 sans-serif}"
+    "progress{width:100%}table{border-collapse:collapse}td,th{text-align:left;padding:.25rem 1rem .25rem 0}"
+    "td:first-child{overflow-wrap:anywhere}"
+    "input,button{display:block;width:100%;max-width:24rem;box-sizing:border-box;font:inherit;padding:.5rem;"
+    "margin:.25rem 0 1rem}"
 )
 
 

@@ -173,7 +173,7 @@ def _table(jobs: Sequence[JobState], now: int) -> str:
         for job in out[:_SHOWN]
     )
     more = f"<p>and {len(out) - _SHOWN} more</p>\n" if len(out) > _SHOWN else ""
-    head = "<tr><th>workunit</th><th>host</th><th>progress</th><th>time left</th></tr>\n"
+    head = "<tr><th>workunit</th><th>host</th><th>progress</th><th>due in</th></tr>\n"
     return f"<h2>In progress</h2>\n<table>\n{head}{rows}</table>\n{more}"
 
 
