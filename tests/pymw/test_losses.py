@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -116,6 +117,37 @@ def test_attempts_end_and_worker_lost_tells_each(master: Master) -> None:
     assert kept == [x for x in range(20) if x != 13]
     assert isinstance(lost, WorkerLost)
     assert [attempt.ending for attempt in lost.attempts] == ["exited with code 7"] * 3
+
+
+class DiesWhenSent:
+    """Takes the worker along when its result is written: the first time, or always where there is no flag."""
+
+    def __init__(self, flag: str) -> None:
+        self.flag = flag
+
+    def __reduce__(self) -> Any:
+        if not self.flag or not Path(self.flag).exists():
+            if self.flag:
+                Path(self.flag).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return int, (7,)
+
+
+def send_back(x: int, victim: int, flag: str) -> Any:
+    return DiesWhenSent(flag) if x == victim else x
+
+
+def test_a_worker_that_dies_of_sending_results_loses_none_and_charges_who_stands_alone(
+    master: Master, tmp_path: Path
+) -> None:
+    flag, items = str(tmp_path / "died"), range(40)
+    results = list(master.map(send_back, items, [23] * 40, [flag] * 40, chunksize=40, timeout=LIMIT))
+    assert results == [7 if x == 23 else x for x in items]
+    kept = list(master.map(send_back, items, [23] * 40, [""] * 40, chunksize=40, on_error="return", timeout=LIMIT))
+    lost = kept.pop(23)
+    assert kept == [x for x in items if x != 23]
+    assert isinstance(lost, WorkerLost)
+    assert [attempt.ending for attempt in lost.attempts] == ["killed by SIGKILL"] * 3
 
 
 def test_at_most_once_means_one_attempt(master: Master) -> None:

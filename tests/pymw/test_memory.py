@@ -282,25 +282,32 @@ def stopped_in_the_middle(pid: int) -> bool:
         return memory[HUGE - MIB] == 0
 
 
-def test_a_worker_killed_while_it_writes_shared_memory_costs_an_attempt_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapped", [False, True])
+def test_a_worker_killed_while_it_writes_shared_memory_costs_an_attempt_and_leaves_nothing(
+    mapped: bool, tmp_path: Path
+) -> None:
     flag, first, before = tmp_path / "pid", tmp_path / "first", in_shared_memory()
     mine = len(shared_by(os.getpid()))
     with Master("local", max_workers=2) as master:
         for _ in range(20):  # the system may well give this process its turn too late
-            future = master.submit(huge, str(flag), str(first))
+            if mapped:
+                results = master.map(huge, [str(flag)], [str(first)], timeout=LIMIT)
+            else:
+                future = master.submit(huge, str(flag), str(first))
             assert eventually(lambda: flag.exists() and flag.read_text())
             pid = int(flag.read_text())
             in_the_middle = stopped_in_the_middle(pid)
             os.kill(pid, signal.SIGKILL)
-            assert int(future.result(LIMIT).sum(dtype=np.int64)) == 7 * HUGE
+            array = next(results) if mapped else future.result(LIMIT)
+            assert int(array.sum(dtype=np.int64)) == 7 * HUGE
             if in_the_middle:
                 break
             flag.unlink()
             first.unlink()
         assert in_the_middle
-        assert [attempt.ending for attempt in future.attempts] == ["killed by SIGKILL"]
+        assert mapped or [attempt.ending for attempt in future.attempts] == ["killed by SIGKILL"]
         assert list(master.map(abs, range(-100, 0), timeout=LIMIT)) == list(range(100, 0, -1))
-        del future
+        array = future = results = None  # type: ignore[assignment]
     assert eventually(lambda: gone(pid))
     assert in_shared_memory() <= before
     assert len(shared_by(os.getpid())) == mine

@@ -130,6 +130,7 @@ class Call:
     many: bool = False  # a map: keyword arguments are never used, indices grow
     chunksize: int | None = None  # the caller's wish; otherwise the backend cuts chunks as it sees fit
     run: RunHandle | None = None  # the named run, if there is one
+    shipped: list[Any] = field(default_factory=list)  # what the backend made of the function, for all of its batches
     number: int = field(default_factory=lambda: next(_numbers))
 
     @property

@@ -16,19 +16,20 @@ from pymw.outcome import Ending, Outcome
 from pymw.safely import Safely, refuse_unsafe
 from pymw.shipping import Shipment, culprit, pack, pack_call, ship
 
-__all__ = ["one_by_one", "prepared", "segment", "travelling_alone"]
+__all__ = ["apart", "one_by_one", "prepared", "segment"]
 
 
 def prepared(batch: Batch, store: Store, *, safe: bool) -> Stretch:
     """What to queue for these tasks; UnshippableError where they cannot be sent."""
-    function = batch.call.function
+    call = batch.call
     if safe:
-        function = Safely(function)
         for position, (_, args) in enumerate(batch.tasks()):
             refuse_unsafe(args, batch.kwargs if position == 0 else {})
-    shipment = ship(InFolder.of(function, batch.call.options), lambda function, name: _function(function, name, store))
-    payload = None if batch.call.many else _call(batch.args(0), dict(batch.kwargs), store)
-    return Stretch(batch, shipment, 0, len(batch), payload)
+    if not call.shipped:
+        function = InFolder.of(Safely(call.function) if safe else call.function, call.options)
+        call.shipped.append(ship(function, lambda function, name: _function(function, name, store)))
+    payload = None if call.many else _call(batch.args(0), dict(batch.kwargs), store)
+    return Stretch(batch, call.shipped[0], 0, len(batch), payload)
 
 
 def segment(stretch: Stretch, store: Store, needed: list[Region]) -> tuple[Any, ...]:
@@ -61,10 +62,12 @@ def one_by_one(stretch: Stretch, error: Exception) -> tuple[list[Stretch], list[
     return sound, events
 
 
-def travelling_alone(stretch: Stretch) -> Stretch:
-    """The same with a shipment of its own, so that it is not measured with the others."""
-    stretch.shipment = Shipment(stretch.shipment.data)
-    return stretch
+def apart(stretches: Iterable[Stretch]) -> list[Stretch]:
+    """Their tasks, each to travel alone: with a shipment of its own, so that it is not measured with the others."""
+    tasks = [stretch.part(position, position + 1) for stretch in stretches for position in range(len(stretch))]
+    for task in tasks:
+        task.shipment = Shipment(task.shipment.data)
+    return tasks
 
 
 def _function(function: Any, name: str, store: Store) -> Any:

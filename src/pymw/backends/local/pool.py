@@ -18,33 +18,30 @@ from typing import Any
 from pymw.backends.local import wire
 from pymw.backends.local.chunks import Chunk, Queue, Stretch
 from pymw.backends.local.incoming import events_of, unreadable
-from pymw.backends.local.outgoing import one_by_one, prepared, segment, travelling_alone
+from pymw.backends.local.moving import after_loss, out_of_time, overdue, taken_back, time_limit
+from pymw.backends.local.outgoing import apart, one_by_one, prepared, segment
 from pymw.backends.local.process import WorkerProcess
 from pymw.backends.local.settings import count, environment, initializer
 from pymw.backends.local.store import Region, Store
 from pymw.backends.local.waiting import Waiter
 from pymw.backends.protocol import (
-    AttemptLost,
     BackendStatus,
     Batch,
     Broken,
     Call,
     Capabilities,
-    Ended,
     Event,
     Logged,
     Progressed,
     Setup,
 )
 from pymw.errors import BackendError, BrokenBackend
-from pymw.outcome import Attempt, Ending, ExceptionData, Outcome
+from pymw.outcome import ExceptionData
 
 __all__ = ["LocalBackend"]
 
 AHEAD_BYTES = 32 << 10  # what a socket surely takes at once while its worker is busy
 AHEAD_SECONDS = 0.02  # a chunk shorter than this has another one wait behind it
-STEAL_AFTER = 0.005  # seconds that an item runs before what waits behind it moves to an idle worker
-BARRIER = 0.0002  # seconds in which a store to the live page surely reached the other core
 TICK = 0.02
 LOOK_EVERY = 1.0
 STARTS_ALLOWED = 3  # workers that die one after the other before they are ready: something is wrong with all
@@ -212,8 +209,7 @@ class LocalBackend:
             if segments is None:
                 continue
             if ahead and sum(wire.carried(one[1]) + wire.carried(one[3]) for one in segments) > AHEAD_BYTES:
-                for stretch in reversed(stretches):
-                    self._queue.put(stretch, front=True)
+                self._put_back(stretches)
                 return
             chunk = Chunk(worker.next_serial(), stretches, sum(map(len, stretches)), time.monotonic())
             chunk.out = sum(wire.size(segment[3]) for segment in segments)
@@ -235,8 +231,7 @@ class LocalBackend:
                 segments.append(segment(stretch, self._store, regions))
             except Exception as error:
                 sound, events = one_by_one(stretch, error)
-                for one in reversed([*stretches[:which], *sound, *stretches[which + 1 :]]):
-                    self._queue.put(one, front=True)
+                self._put_back([*stretches[:which], *sound, *stretches[which + 1 :]])
                 self._undelivered.extend(events)
                 self._waiter.wake()
                 return None
@@ -292,7 +287,7 @@ class LocalBackend:
         with self._lock:
             idle = any(worker.ready and not worker.chunks for worker in self._workers)
             behind = any(len(w.chunks) > 1 or (w.chunks and w.chunks[0].limit > 1) for w in self._workers)
-            timed = any(_time_limit(chunk) is not None for w in self._workers for chunk in w.chunks[:1])
+            timed = any(time_limit(chunk) is not None for w in self._workers for chunk in w.chunks[:1])
             if (idle and behind) or timed or self._closing:
                 return TICK
             return LOOK_EVERY if any(worker.chunks for worker in self._workers) else None
@@ -315,10 +310,14 @@ class LocalBackend:
         for worker in list(self._workers):
             if worker.wait(0) is None:
                 continue
-            with contextlib.suppress(EOFError, OSError):  # what it managed to say before
-                while worker.connection.poll():
-                    self._hear(worker, wire.loads(worker.connection.recv_bytes()), events)
+            self._hear_the_rest(worker, events)
             self._lose(worker, events)
+
+    def _hear_the_rest(self, worker: WorkerProcess, events: list[Event]) -> None:
+        """What a worker that is over managed to say before."""
+        with contextlib.suppress(EOFError, OSError):
+            while worker.connection.poll():
+                self._hear(worker, wire.loads(worker.connection.recv_bytes()), events)
 
     def _hear(self, worker: WorkerProcess, message: tuple[Any, ...], events: list[Event]) -> None:
         match message:
@@ -346,8 +345,7 @@ class LocalBackend:
                 self._break(BrokenBackend(f"the initializer raised in a worker process:\n{text}"), events)
 
     def _finish(self, worker: WorkerProcess, chunk: Chunk, stopped: int, seconds: float) -> None:
-        for stretch in chunk.parts(stopped, chunk.limit):
-            self._queue.put(stretch, front=True)
+        self._put_back(list(chunk.parts(stopped, chunk.limit)))
         if len({stretch.shipment for stretch in chunk.stretches}) == 1:
             chunk.stretches[0].shipment.measured(stopped, seconds, max(chunk.out, chunk.back))
         else:
@@ -360,9 +358,7 @@ class LocalBackend:
     def _sort_out(self, worker: WorkerProcess, chunk: Chunk, error: ExceptionData, events: list[Event]) -> None:
         """The worker could not read its chunk: each task on its own, until the culprit stands alone."""
         if chunk.size > 1:
-            for stretch in chunk.parts(0, chunk.limit):
-                for position in range(len(stretch)):
-                    self._queue.put(travelling_alone(stretch.part(position, position + 1)), front=True)
+            self._put_back(apart(chunk.parts(0, chunk.limit)))
             return
         events.append(unreadable(chunk.stretches[0], error, worker.name))
 
@@ -381,54 +377,27 @@ class LocalBackend:
                 self._break(
                     BrokenBackend(f"{STARTS_ALLOWED} worker processes ended before they were ready; {ending}"), events
                 )
-        for chunk in reversed(worker.chunks):
-            running = worker.position(chunk)
-            for stretch in reversed(list(chunk.parts(max(chunk.home, running + 1), chunk.limit))):
-                self._queue.put(stretch, front=True)
-            if chunk.home <= running < chunk.limit:
-                self._charge(chunk, running, Attempt(worker.name, ending), events)
-                for stretch in chunk.parts(chunk.home, running):  # ran, but was not home: once more
-                    self._queue.put(stretch, front=True)
+        told, left = after_loss(worker, ending)
+        events += told
+        self._put_back(left)
         worker.chunks.clear()
         worker.close()
 
-    def _charge(self, chunk: Chunk, position: int, attempt: Attempt, events: list[Event]) -> None:
-        stretch, offset = chunk.at(position)
-        one = stretch.part(offset, offset + 1)
-        one.lost = (*one.lost, attempt)
-        call, index = one.batch.call, one.index()
-        if len(one.lost) >= call.options.attempts:
-            outcome = Outcome(Ending.LOST, worker=attempt.worker, attempts=one.lost)
-            events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})")))
-        else:
-            events.append(AttemptLost(call, index, attempt))
-            self._queue.put(one, front=True)
-
     def _watch_times(self, events: list[Event]) -> None:
         for worker in list(self._workers):
-            for chunk in worker.chunks[:1]:
-                limit, running = _time_limit(chunk), worker.position(chunk)
-                if limit is None or not chunk.home <= running < chunk.limit:
-                    continue
-                ran = worker.seconds_running()
-                if ran > limit and worker.position(chunk) == running:
-                    self._end_in_time(worker, chunk, running, ran, events)
+            if (found := overdue(worker)) is None:
+                continue
+            chunk, position, ran = found
+            worker.kill()
+            self._hear_the_rest(worker, events)
+            if chunk in worker.chunks and chunk.home <= position:
+                ended, again = out_of_time(worker, chunk, position, ran)
+                events.append(ended)
+                self._put_back(again)
 
-    def _end_in_time(self, worker: WorkerProcess, chunk: Chunk, position: int, ran: float, events: list[Event]) -> None:
-        stretch, offset = chunk.at(position)
-        call, index = stretch.batch.call, stretch.index(offset)
-        detail = f"ended after {ran:.2f} s, time_limit={call.options.time_limit}"
-        outcome = Outcome(Ending.OUT_OF_TIME, detail=detail, worker=worker.name, seconds=ran)
-        worker.kill()
-        with contextlib.suppress(EOFError, OSError):  # what it managed to say before
-            while worker.connection.poll():
-                self._hear(worker, wire.loads(worker.connection.recv_bytes()), events)
-        if chunk not in worker.chunks or chunk.home > position:
-            return
-        events.append(Ended(call, index, outcome, outcome.error(f"{call.id} ({call.name})")))
-        for part in chunk.parts(chunk.home, position):
-            self._queue.put(part, front=True)
-        chunk.home = position + 1
+    def _put_back(self, stretches: Sequence[Stretch]) -> None:
+        for stretch in reversed(stretches):
+            self._queue.put(stretch, front=True)
 
     def _spread(self) -> None:
         """Take back what busy workers have not begun, where others have nothing to do."""
@@ -437,27 +406,10 @@ class LocalBackend:
             return
         for worker in self._workers:
             for chunk in reversed(worker.chunks):
-                if idle and self._steal(worker, chunk):
+                if idle and (back := taken_back(worker, chunk)):
+                    self._put_back(back)
                     idle.pop()
         self._hand_out()
-
-    def _steal(self, worker: WorkerProcess, chunk: Chunk) -> bool:
-        running = worker.position(chunk)
-        left = chunk.limit - running - 1
-        if left < 1 or time.monotonic() - chunk.sent < STEAL_AFTER:
-            return False
-        stuck = running >= 0 and worker.seconds_running() > STEAL_AFTER
-        stop = running + 1 + (0 if stuck or running < 0 else left // 2)
-        if stop >= chunk.limit:
-            return False
-        worker.stop_before(chunk, stop)
-        time.sleep(BARRIER)
-        if worker.position(chunk) >= stop:
-            return False  # it went past meanwhile, will stop there and give back the rest by itself
-        for stretch in reversed(list(chunk.parts(stop, chunk.limit))):
-            self._queue.put(stretch, front=True)
-        chunk.limit = stop
-        return True
 
     def _break(self, error: BaseException, events: list[Event] | None = None) -> None:
         with self._lock:
@@ -493,8 +445,3 @@ def _offsets(chunk: Chunk) -> Iterator[tuple[int, Stretch]]:
 
 def _chunk(worker: WorkerProcess, serial: int) -> Chunk:
     return next(chunk for chunk in worker.chunks if chunk.serial == serial)
-
-
-def _time_limit(chunk: Chunk) -> float | None:
-    limits = [s.batch.call.options.time_limit for s in chunk.stretches if s.batch.call.options.time_limit is not None]
-    return min(limits, default=None)
