@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import sys
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from typing import Any
 
-from pymw.backends.protocol import Batch, Broken, Call, Receiver, refuse_unsupported
+from pymw.backends.protocol import Batch, Broken, Call, Event, Receiver, refuse_unsupported
 from pymw.bar import bar_for
 from pymw.dependencies import dependencies, when_ready
 from pymw.errors import UnsupportedOption
@@ -63,7 +64,7 @@ class Dispatch:
             self._closed = self._closed or reason
         for call in self.intake.open_calls():
             if isinstance(gathering := _waits_for(call), Gathering):
-                gathering.count(0, complete=True)
+                gathering.end_if_unsized()
 
     def cancel_waiting(self) -> None:
         """Cancel what has not begun."""
@@ -81,7 +82,7 @@ class Dispatch:
         """End at once: whoever waits is told so, and a named run may go on elsewhere. How many tasks were not over."""
         self.close(*[reason] if reason else [])
         receivers = map(_waits_for, self.intake.open_calls())
-        tasks = sum(receiver.away if isinstance(receiver, Gathering) else 1 for receiver in receivers)
+        tasks = sum(receiver.left if isinstance(receiver, Gathering) else 1 for receiver in receivers)
         self._belongings.close(detach=detach)
         with self._lock:
             self.intake.deliver([Broken(CancelledError(*[reason] if reason else []))])
@@ -113,15 +114,19 @@ class Dispatch:
         receiver: Receiver = Retrying(future, self._again) if options.retries else future
         future._call = call = Call(fn, options, receiver, run=self.run)
         columns = tuple((arg,) for arg in args)
-        keys = None if self.run is None else self.run.keys(call, columns, 1, kwargs)
-        future.key = keys[0] if keys is not None else ""
-        batch = Batch(call, range(1), columns, kwargs, keys)
-        self._admit(call)
         try:
-            if waits_for := dependencies(batch):
+            with self._turn():
+                with self._lock:
+                    self._refuse_if_closed()
+                batch = self._batch(call, range(1), columns, kwargs)
+                future.key = batch.keys[0] if batch.keys is not None else ""
+                self._admit(call)
+                waits_for = dependencies(batch)
+                begun = None if waits_for else self._begin(batch)
+            if begun is None:
                 when_ready(batch, waits_for, self.send)
             else:
-                self.send(batch)
+                self._pass_on(batch, *begun)
         except BaseException:
             self.intake.dismiss(call)
             raise
@@ -144,36 +149,60 @@ class Dispatch:
         sending = Sending(self, call, gathering, iterables, reading.buffersize)
 
         def leave(interrupted: bool) -> None:
-            if gathering.away and self.run is not None:
+            if gathering.over:
+                return
+            if self.run is not None:
                 gathering.stop_reading()  # the run goes on, and the journal takes what comes
-            elif not gathering.complete or gathering.away:
-                if interrupted:
-                    self._belongings.tell(interrupted=True)
-                gathering.abandon()
-                self.backend.cancel(call, running=interrupted)  # the workers are free at once for what comes next
-                self.intake.dismiss(call)
+                return
+            if interrupted:
+                self._belongings.tell(interrupted=True)
+            cancel(running=interrupted)  # the workers are free at once for what comes next
+
+        def cancel(*, running: bool = False) -> None:
+            gathering.abandon()
+            self.backend.cancel(call, running=running)
+            dismiss(call)
 
         try:
             sending.begin()
         except BaseException:
-            leave(False)
+            cancel()
             if bar is not None:
                 bar.close()
             raise
         parts = stretches(gathering, sending.more, deadline=deadline, on_error=reading.on_error, leave=leave, bar=bar)
         return itertools.chain.from_iterable(parts)  # several times quicker, item by item, than a generator
 
+    def send_new(self, call: Call, indices: range, columns: tuple[Sequence[Any], ...]) -> None:
+        """Tasks of a map."""
+        with self._turn():
+            batch = self._batch(call, indices, columns, {})
+            begun = self._begin(batch)
+        self._pass_on(batch, *begun)
+
     def send(self, batch: Batch) -> None:
         """To the backend, or as far as the run's journal does not know the result already."""
+        self._pass_on(batch, *self._begin(batch))
+
+    def _turn(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self.run is None else self.run.turns
+
+    def _batch(
+        self, call: Call, indices: range, columns: tuple[Sequence[Any], ...], kwargs: Mapping[str, Any]
+    ) -> Batch:
+        keys = None if self.run is None else self.run.keys(call, columns, len(indices), kwargs)
+        return Batch(call, indices, columns, kwargs, keys)
+
+    def _begin(self, batch: Batch) -> tuple[Batch | None, Sequence[Event]]:
         if isinstance(batch.call.receiver, Retrying):
             batch.call.receiver.sends(batch)
-        wanted: Batch | None = batch
-        if self.run is not None:
-            wanted, known = self.run.begin(batch)
-            for event in known:
-                _waits_for(batch.call).receive(event)
+        return (batch, ()) if self.run is None else self.run.begin(batch)
+
+    def _pass_on(self, batch: Batch, wanted: Batch | None, known: Sequence[Event]) -> None:
         if wanted is not None:
             self.backend.submit([wanted])
+        for event in known:
+            _waits_for(batch.call).receive(event)
 
     def __repr__(self) -> str:
         return f"Master {self.backend.name}"

@@ -239,7 +239,7 @@ class Journal:
         """Of these tasks, those that are over, with the value or the Outcome."""
         found = {}
         for start in range(0, len(keys), AT_ONCE):
-            some = keys[start : start + AT_ONCE]
+            some = list(keys[start : start + AT_ONCE])
             marks = ",".join("?" * len(some))
             rows = self._read(f"SELECT key, state, value FROM task WHERE state > 0 AND key IN ({marks})", some)
             for key, state, value in rows:

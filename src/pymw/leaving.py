@@ -32,6 +32,8 @@ class Belongings:
     def close(self, *, detach: bool | None = None) -> None:
         """Free it; a named run goes on where it can, unless it shall not."""
         forget(self)
+        if self.run is not None:
+            self.run.turns.close()  # nothing more is handed to the backend
         self.backend.close(detach=self.run is not None if detach is None else detach)
         if self.run is not None:
             self.run.close()

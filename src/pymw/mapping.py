@@ -60,7 +60,7 @@ class Gathering:
         self.abandoned = False
         self.home = 0
         self.sent = 0
-        self.complete = False  # nothing more will be sent
+        self.total: int | None = None  # how many tasks there are; None: only the end of the input will tell
 
     # The collector's side.
 
@@ -102,7 +102,7 @@ class Gathering:
                 for one in range(index, index + len(values)):
                     self._fractions.pop(one, None)
             self._changed.notify_all()
-            over = self.complete and self.home == self.sent
+            over = self.over
         self._show()
         if over:
             self._over()
@@ -111,27 +111,57 @@ class Gathering:
         if self._bar is None:
             return
         try:
-            self._bar.show(self.home, self.sent if self.complete else None, sum(list(self._fractions.values())))
+            self._bar.show(self.home, self.total, sum(list(self._fractions.values())))
         except Exception:  # it may be the caller's own, and the results do not depend on it
             self._bar = None
             log.exception("the progress bar is given up")
 
     # The caller's side.
 
-    def count(self, tasks: int, *, complete: bool = False) -> None:
-        """So many tasks are being sent."""
+    def expect(self, tasks: int) -> None:
+        """There are so many tasks in all, of which some may yet have to be sent."""
+        self.total = tasks
+
+    def count(self, tasks: int) -> None:
+        """So many tasks are being sent, or were not taken."""
         with self._changed:
             self.sent += tasks
-            self.complete = self.complete or complete
-            over = self.complete and self.home == self.sent
+        self._show()
+
+    def end_here(self) -> None:
+        """Nothing more will be sent."""
+        with self._changed:
+            self.total = self.sent
+            self._changed.notify_all()
+            over = self.over
         self._show()
         if over:
             self._over()
 
+    def end_if_unsized(self) -> None:
+        """Nothing more will be read, unless all there is was read at the call."""
+        if self.total is None:
+            self.end_here()
+
+    @property
+    def over(self) -> bool:
+        """Whether every task has ended."""
+        return self.home == self.total
+
+    @property
+    def ended(self) -> bool:
+        """Whether nobody waits for tasks that are yet to be sent."""
+        return self.abandoned or self._broken is not None
+
     @property
     def away(self) -> int:
-        """How many tasks are not finished."""
+        """How many tasks were sent and are not finished."""
         return self.sent - self.home
+
+    @property
+    def left(self) -> int:
+        """How many tasks are known of that are not finished."""
+        return (self.sent if self.total is None else self.total) - self.home
 
     @property
     def unread(self) -> int:
@@ -157,7 +187,7 @@ class Gathering:
                     if not self._ordered:
                         self._arrivals.popleft()
                     return values
-                if self.complete and self._next >= self.sent:
+                if self.total is not None and self._next >= self.total:
                     return None
                 if self._broken is not None:
                     raise self._broken
@@ -174,14 +204,14 @@ class Gathering:
             self._read = False
             self._stretches.clear()
             self._arrivals.clear()
-        self.count(0, complete=True)
+        self.end_if_unsized()
 
     def abandon(self) -> None:
         """Nobody will read any more."""
         with self._changed:
             self._stretches.clear()
             self.abandoned = True
-            self.complete = True
+            self.total = self.sent
 
 
 class Failed:
@@ -213,6 +243,7 @@ def stretches(
             again = feed()
             values = gathering.stretch(deadline, again)
             if values is None:
+                feed()  # raises what has ended the input meanwhile
                 return
             if len(values) != 1:
                 yield values

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,11 @@ from pymw.errors import UnshippableError
 from pymw.files import Left, digests
 from pymw.identity import identify
 from pymw.journal import Journal, Recorded
+from pymw.keys import SIZE, Keys, Occurrences, UnderWay
 from pymw.outcome import Ending, Outcome, resolve_imported
 from pymw.sharing import Shared
 from pymw.task import TaskOptions
+from pymw.turns import Turns
 
 __all__ = ["BACKEND", "Run", "error_of"]
 
@@ -34,8 +35,10 @@ class Run:
         self.name = name
         self._journal = Journal(name, write=True)
         self._retry_failed = retry_failed
-        self._occurrences: Counter[str] = Counter()
-        self._keys: dict[Call, dict[int, str]] = {}  # of tasks that are under way
+        self.turns = Turns()
+        self._occurrences = Occurrences()
+        self._under_way: dict[Call, UnderWay] = {}
+        self._identities: dict[Call, str] = {}  # of their functions, as these were at the call
         self._told: dict[str, str] = {}  # digest of the function -> its name
 
     @property
@@ -56,21 +59,18 @@ class Run:
         method = weakref.WeakMethod(cancel)
         self._journal.lease.answer(lambda: found() if (found := method()) is not None else 0)
 
-    def keys(self, call: Call, columns: Sequence[Sequence[Any]], count: int, kwargs: Mapping[str, Any]) -> list[str]:
-        """The keys of tasks of the call, in the order of their arguments."""
-        function = self._identity(call)
+    def keys(self, call: Call, columns: Sequence[Sequence[Any]], count: int, kwargs: Mapping[str, Any]) -> Keys:
+        """The keys of tasks of the call, in the order of their arguments, for whoever has the turn."""
+        if (function := self._identities.get(call)) is None:
+            function = self._identities[call] = self._identity(call)
         if call.options.files or call.options.outputs:
             function += codec.digest((digests(call.options), tuple(call.options.outputs)))
         if call.options.packages:
             function += codec.digest(tuple(sorted(call.options.packages)))
-        given = [self._given(call.options, columns, i, kwargs) for i in range(count)]
-        keys = []
-        for digest in given:
-            base = f"{function} {digest}"
-            occurrence = 0 if call.options.reuse else self._occurrences[base]
-            self._occurrences[base] += 1
-            keys.append(codec.digest((self.name, base, occurrence))[:40])
-        return keys
+        calls = [f"{function} {self._given(call.options, columns, i, kwargs)}" for i in range(count)]
+        occurrences = [0] * count if call.options.reuse else self._occurrences.numbers(calls)
+        keys = (codec.digest((self.name, *one))[: 2 * SIZE] for one in zip(calls, occurrences, strict=True))
+        return Keys(keys)
 
     def _given(self, options: TaskOptions, columns: Sequence[Sequence[Any]], i: int, kwargs: Mapping[str, Any]) -> str:
         args = tuple(column[i] for column in columns)
@@ -102,7 +102,7 @@ class Run:
     def begin(self, batch: Batch) -> tuple[Batch | None, list[Event]]:
         """What of the batch has to be computed, and what is known already."""
         assert batch.keys is not None
-        known = self._journal.ended(batch.keys)
+        known = self._journal.ended(batch.keys) if len(batch) else {}
         events: list[Event] = []
         missing = []
         for position, key in enumerate(batch.keys):
@@ -110,14 +110,14 @@ class Run:
             if event is None:
                 missing.append(position)
             else:
-                events.append(event)
-        self._journal.ask([batch.keys[position] for position in missing], _name(batch.call))
-        if batch.call not in self._keys:
-            self._keys[batch.call] = {}
-        self._keys[batch.call].update((batch.indices[position], batch.keys[position]) for position in missing)
+                _append(events, event)
         if not missing:
             return None, events
-        return (batch if len(missing) == len(batch) else batch.pick(missing)), events
+        wanted = batch if len(missing) == len(batch) else batch.pick(missing)
+        assert wanted.keys is not None
+        self._journal.ask(wanted.keys, _name(batch.call))
+        self._under_way.setdefault(batch.call, UnderWay()).add(wanted)
+        return wanted, events
 
     def _known(self, call: Call, index: int, end: tuple[Recorded, Any] | None) -> Event | None:
         if end is None or (end[0] is Recorded.FAILED and self._retry_failed):
@@ -132,25 +132,29 @@ class Run:
         """What ended is on disk when this returns."""
         ends: list[tuple[str, Recorded, Any]] = []
         for event in events:
-            if isinstance(event, Returned):
-                keys = self._keys.get(event.call, {})
-                for index, value in enumerate(event.values, event.index):
-                    if (key := keys.pop(index, None)) is not None:
+            if isinstance(event, Returned) and event.call in self._under_way:
+                under_way = self._under_way[event.call]
+                taken = under_way.take(event.index, len(event.values))
+                for key, value in zip(taken, event.values, strict=True):
+                    if key is not None:
                         ends.append((key, Recorded.RETURNED, value))
             elif isinstance(event, Ended) and event.outcome.ending is not Ending.CANCELLED:
-                # Kept, not taken out: with `retries` this may not have been the last word.
-                key = self._keys.get(event.call, {}).get(event.index)
-                if key is not None:
+                last = not event.call.options.retries  # with them this may not have been the last word
+                theirs = self._under_way.get(event.call)
+                if theirs is not None and (key := theirs.key(event.index, ends=last)) is not None:
                     ends.append((key, *_end(event)))
         if ends:
             self._journal.record(ends)
 
     def forget(self, call: Call) -> None:
         """The call is over."""
-        self._keys.pop(call, None)
+        self._under_way.pop(call, None)
+        self._identities.pop(call, None)
 
     def close(self) -> None:
         """Let go of the run."""
+        self.turns.close()
+        self._occurrences.close()
         self._journal.close()
 
     # RunHandle.
@@ -174,6 +178,16 @@ class Run:
     def note(self, name: str, value: str | None = None) -> str | None:
         """As RunHandle says."""
         return self._journal.note(name, value)
+
+
+def _append(events: list[Event], event: Event) -> None:
+    """Values that follow each other are one event."""
+    last = events[-1] if events else None
+    if isinstance(event, Returned) and isinstance(last, Returned) and last.index + len(last.values) == event.index:
+        assert isinstance(last.values, list)
+        last.values.extend(event.values)
+    else:
+        events.append(event)
 
 
 def _by_key(values: Iterable[Any]) -> tuple[Any, ...]:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from pymw.backends.protocol import Batch, Call
+from pymw.backends.protocol import Call
 from pymw.feed import columns_of, rows_of
 from pymw.mapping import Gathering
 
@@ -18,7 +18,8 @@ __all__ = ["Sending"]
 FIRST_WINDOW = 16  # unfinished tasks of an unsized map per worker, at first
 QUICK = 0.25  # seconds: a window that is half done sooner than this is doubled
 LARGEST_WINDOW = 1 << 17
-KEYED_AT_ONCE = 5000
+KEYED_AT_ONCE = 5000  # tasks of a named run get their keys at the call; those behind them in a thread, in steps
+FIRST_STEP, STEP = 500, 0.1  # of so many tasks and then of so many seconds: whoever leaves waits for one of them
 
 
 class Sending:
@@ -46,22 +47,41 @@ class Sending:
         """Send a sized input whole, or the first window of another."""
         columns = None if self._fixed else columns_of(self._iterables)
         if columns is not None or not self._iterables:
-            if columns and len(columns[0]):
-                self._send_whole(columns, len(columns[0]))
-            else:
-                self._gathering.count(0, complete=True)
+            self._send_whole(columns or ())
             return
         self._iterators = [iter(iterable) for iterable in self._iterables]
         self._window = self._window or FIRST_WINDOW * (self._dispatch.backend.status().workers or 1)
         self.more()
 
-    def _send_whole(self, columns: tuple[Sequence[Any], ...], tasks: int) -> None:
-        # In a named run each task gets its key first: workers here begin while the others get theirs.
-        here = self._dispatch.run is not None and not self._dispatch.backend.capabilities.outlives_master
-        step = KEYED_AT_ONCE if here else tasks
-        for first in range(0, tasks, step):
-            part = tuple(column[first : first + step] for column in columns)
-            self._send(part, len(part[0]), complete=first + step >= tasks)
+    def _send_whole(self, columns: tuple[Sequence[Any], ...]) -> None:
+        tasks = len(columns[0]) if columns else 0
+        self._gathering.expect(tasks)
+        if not tasks:
+            self._gathering.end_here()
+            return
+        self._dispatch.intake.admit(self._call)
+        run = self._dispatch.run
+        if run is None or self._dispatch.backend.capabilities.outlives_master or tasks <= KEYED_AT_ONCE:
+            self._send(columns)
+            return
+        with run.turns:
+            self._send(tuple(column[:KEYED_AT_ONCE] for column in columns))
+            run.turns.hand_over(self._send_rest(columns, tasks))
+
+    def _send_rest(self, columns: tuple[Sequence[Any], ...], tasks: int) -> Iterator[None]:
+        """Step by step, in a thread: the workers have begun, and whoever called the map may already read."""
+        first, step = KEYED_AT_ONCE, FIRST_STEP
+        while first < tasks and not self._gathering.ended:
+            began = time.monotonic()
+            try:
+                self._send(tuple(column[first : first + step] for column in columns))
+            except BaseException as error:  # noqa: BLE001 - raised when the results before it have been read
+                self._error = error
+                self._gathering.end_here()
+                return
+            first += step
+            step = max(1, min(KEYED_AT_ONCE, int(step * STEP / max(time.monotonic() - began, 1e-6))))
+            yield
 
     def more(self) -> int | None:
         """Send what the window has room for; return at how many unfinished tasks to come again, None for never.
@@ -98,19 +118,20 @@ class Sending:
             self._finish()
             return
         if columns[0]:
-            self._send(columns, len(columns[0]))
+            self._dispatch.intake.admit(self._call)
+            self._send(columns)
         if len(columns[0]) < room:
             self._finish()
 
     def _finish(self) -> None:
         self._iterators = None
-        self._gathering.count(0, complete=True)
+        self._gathering.end_here()
 
-    def _send(self, columns: tuple[Sequence[Any], ...], tasks: int, *, complete: bool = False) -> None:
-        first = self._gathering.sent
-        run = self._dispatch.run
-        keys = None if run is None else run.keys(self._call, columns, tasks, {})
-        batch = Batch(self._call, range(first, first + tasks), columns, {}, keys)
-        self._dispatch.intake.admit(self._call)
-        self._gathering.count(tasks, complete=complete)
-        self._dispatch.send(batch)
+    def _send(self, columns: tuple[Sequence[Any], ...]) -> None:
+        first, tasks = self._gathering.sent, len(columns[0])
+        self._gathering.count(tasks)
+        try:
+            self._dispatch.send_new(self._call, range(first, first + tasks), columns)
+        except BaseException:
+            self._gathering.count(-tasks)
+            raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -92,21 +93,150 @@ def test_a_thousand_equal_calls_are_a_thousand_computations(tmp_path: Path) -> N
         assert list(master.map(draw, [7] * 3, timeout=LIMIT)) != first[:3]  # equal calls 1000, 1001, 1002
 
 
-def test_workers_of_a_named_run_begin_while_the_rest_gets_its_keys(tmp_path: Path) -> None:
-    begun = threading.Event()
+MANY = 12_001
 
-    def begin(x: int) -> int:
-        begun.set()
-        return x
+
+def test_the_first_results_of_a_named_run_are_there_before_the_last_key() -> None:
+    read = threading.Event()
 
     def key(x: int) -> int:
-        assert x != 20_000 or begun.wait(LIMIT), "nothing began before the last task had its key"
+        assert x != MANY - 1 or read.wait(LIMIT), "no result came before the last task had its key"
         return x
 
-    for _ in range(2):
-        with Master("memory", run="slices") as master:
-            results = master.options(key=key).map(begin, range(20_001), timeout=LIMIT)
-            assert list(results) == list(range(20_001))
+    for _ in range(2):  # the second time the results are known
+        read.clear()
+        with ThreadPoolExecutor(2) as threads, Master(threads, run="slices") as master:
+            results = master.options(key=key).map(abs, range(MANY), timeout=LIMIT)
+            assert [next(results) for _ in range(10)] == list(range(10))
+            read.set()
+            assert list(results) == list(range(10, MANY))
+
+
+def test_a_long_map_of_a_named_run_goes_on_unread_and_is_readable_after_the_block() -> None:
+    with ThreadPoolExecutor(2) as threads, Master(threads, run="unread") as master:
+        results = master.map(abs, range(MANY), timeout=LIMIT)
+    assert list(results) == list(range(MANY))
+
+
+def test_what_is_called_after_a_long_map_comes_after_it_in_the_run() -> None:
+    def draw(x: int) -> float:
+        return random.random()
+
+    with ThreadPoolExecutor(2) as threads, Master(threads, run="in order") as master:
+        first = list(master.map(draw, [7] * 10, timeout=LIMIT))
+        long = master.map(draw, [7] * MANY, timeout=LIMIT)
+        late = master.submit(draw, 7)
+        again = master.map(draw, [7] * 10, timeout=LIMIT)
+        values = [*first, *long, late.result(LIMIT), *again]
+    assert len(set(values)) == len(values) == 10 + MANY + 11
+    with open_run("in order") as run:
+        assert list(run.results(timeout=LIMIT)) == values
+    with ThreadPoolExecutor(2) as threads, Master(threads, run="in order") as master:
+        assert list(master.map(draw, [7] * len(values), timeout=LIMIT)) == values
+
+
+def test_an_argument_far_behind_that_cannot_be_told_apart_ends_the_map_in_its_place() -> None:
+    odd = 9_345
+    inputs = [object() if x == odd else x for x in range(MANY)]
+    with ThreadPoolExecutor(2) as threads, Master(threads, run="odd") as master:
+        results = master.map(str, inputs, timeout=LIMIT)
+        got = []
+        with pytest.raises(UnshippableError, match=r"args\[0\]: .*options\(key="):
+            for value in results:
+                got.append(value)
+        assert len(got) <= odd
+        assert got == list(map(str, range(len(got))))
+        with pytest.raises(UnshippableError, match=r"args\[0\]"):
+            master.map(str, [object(), *range(MANY)])  # here it is refused at the call
+        assert master.submit(abs, -1).result(LIMIT) == 1
+    with open_run("odd") as run:
+        assert run.counts()["asked"] == 0  # what was sent before it is there
+
+
+def test_leaving_in_the_middle_of_a_long_map_does_not_wait_for_its_keys() -> None:
+    seen: list[int] = []
+    leaving = threading.Event()
+
+    def key(x: int) -> int:
+        seen.append(x)
+        if x >= 5000:  # these are given in a thread, which takes many seconds for them
+            time.sleep(0.0005)
+        if x == 5500:
+            leaving.set()
+        return x
+
+    with pytest.raises(ZeroDivisionError):
+        with ThreadPoolExecutor(2) as threads, Master(threads, run="left") as master:
+            master.options(key=key).map(abs, range(MANY), timeout=LIMIT)
+            assert leaving.wait(LIMIT)
+            1 / 0  # noqa: B018
+    assert len(seen) < MANY
+    assert not [thread for thread in threading.enumerate() if thread.name == "pymw keys"]
+
+
+def test_a_long_map_runs_the_function_that_it_was_called_with() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    exec("factor = 2\ndef times(x): return factor * x", namespace)
+    changed = threading.Event()
+
+    def key(x: int) -> int:
+        assert x != MANY - 1 or changed.wait(LIMIT)
+        return x
+
+    with Master("local:2", run="pinned") as master:
+        results = master.options(key=key).map(namespace["times"], range(MANY), timeout=LIMIT)
+        assert next(results) == 0
+        namespace["factor"] = 100
+        changed.set()
+        assert list(results) == [2 * x for x in range(1, MANY)]
+
+
+def test_an_endless_input_of_a_named_run_is_read_as_far_as_the_window_reaches() -> None:
+    with Master("local:2", run="endless") as master:
+        numbers = itertools.count()
+        results = master.map(abs, numbers, buffersize=10, timeout=LIMIT)
+        assert [next(results) for _ in range(50)] == list(range(50))
+        assert next(numbers) <= 60
+        del results
+        numbers = itertools.count(1000)
+        results = master.map(abs, numbers, timeout=LIMIT)
+        assert next(results) == 1000
+        read = next(numbers)
+        assert read < 1000 + (1 << 18)
+        assert next(numbers) == read + 1
+        del results
+    with open_run("endless") as run:
+        assert run.counts()["asked"] == 0
+
+
+MANY_NAMED = """
+import sys
+from pymw import Master
+
+def peak():
+    [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+    return int(line.split()[1])
+
+def input(n):
+    return range(n) if {sized} else iter(range(n))
+
+with Master("local", max_workers=2, run="many") as master:
+    list(master.map(abs, range(-6000, 0)))
+    before = peak()
+    total = sum(master.map(abs, input({n})))
+    print(total, peak() - before)
+"""
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("n", [10**5, pytest.param(10**6, marks=pytest.mark.soak)])
+def test_many_items_of_a_named_run_take_no_memory_to_speak_of(sized: bool, n: int) -> None:
+    for known in (False, True) if sized else (False,):
+        command = [sys.executable, "-c", MANY_NAMED.format(sized=sized, n=n)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240 if n < 10**6 else 3000)
+        total, kilobytes = map(int, done.stdout.split())
+        assert total == sum(range(n))
+        assert kilobytes < 16_000 + n * 0.03, (known, done.stdout)  # of each task 20 bytes, which are its key's
 
 
 def test_reuse_shares_equal_calls(tmp_path: Path) -> None:

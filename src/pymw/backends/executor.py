@@ -92,7 +92,6 @@ class ExecutorBackend:
         self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been handed out
         self._out: dict[Future[Any], Batch] = {}
         self._attempts: dict[tuple[int, int], tuple[Attempt, ...]] = {}  # of tasks that may go again
-        self._code = 0, b""  # the number of the call that was handed out last, and its function
         self._closed = False
 
     def submit(self, batches: Sequence[Batch]) -> None:
@@ -182,9 +181,9 @@ class ExecutorBackend:
             return self._executor.submit(in_thread, part.call.function, tasks, beside, tell)
         with self._pickling():
             data = pack([(args, dict(part.kwargs)) for _, args in part.tasks()], "args")
-            if self._code[0] != part.call.number:  # the chunks of one map follow each other
-                self._code = part.call.number, self._packed(part.call)
-        return self._executor.submit(in_process, self._code[1], data, beside)
+            if not part.call.shipped:
+                part.call.shipped.append(self._packed(part.call))
+        return self._executor.submit(in_process, part.call.shipped[0], data, beside)
 
     def _folder(self) -> Path:
         if self._checkpoints == Path():
