@@ -17,6 +17,7 @@ from boincserver.config import CreditConfig
 from boincserver.database import Session, update_where
 from boincserver.lifecycle import Result, Verdict, Workunit
 from boincserver.schema import host as host_table
+from boincserver.schema import team as team_table
 from boincserver.schema import user as user_table
 
 __all__ = ["Account", "Grant", "amount", "earned", "fade", "grant"]
@@ -80,15 +81,21 @@ class Grant:
     since: int
 
 
-def grant(db: Session, grants: Iterable[Grant], now: float) -> None:
-    """Add credit to hosts and their users, to each once and in order, so that processes do not lock rows crosswise."""
+def grant(db: Session, grants: Iterable[Grant], now: float, *, teams: bool = False) -> None:
+    """Add credit to hosts and their users, to each once and in order, so that processes do not lock rows crosswise.
+
+    With `teams` those of the users get it too.
+    """
     sums: dict[tuple[int, int], tuple[float, int]] = {}
     for one in grants:
-        for key in ((0, one.hostid), (1, one.userid)):
+        keys = [(0, one.hostid), (1, one.userid)]
+        if teams and (row := db.get(user_table, ("teamid",), id=one.userid)) and row[0]:
+            keys.append((2, row[0]))
+        for key in keys:
             total, since = sums.get(key, (0.0, one.since))
             sums[key] = total + one.amount, min(since, one.since)
-    for (of_user, number), (total, since) in sorted(sums.items()):
-        _add(db, user_table if of_user else host_table, number, total, now, since)
+    for (kind, number), (total, since) in sorted(sums.items()):
+        _add(db, (host_table, user_table, team_table)[kind], number, total, now, since)
 
 
 def fade(db: Session, table: Table, after: int, now: float) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,9 @@ from boincserver import durable
 from boincserver.database import Row
 from boincserver.official.batches import Batches
 from boincserver.official.ended import Ended
+from boincserver.official.progress import take_progress
 from boincserver.official.results import instances
+from boincserver.official.sweeping import Sweep
 from boincserver.official.tables import Tables
 from boincserver.schema import app as app_table
 from boincserver.schema import workunit as workunit_table
@@ -58,6 +60,10 @@ class Assimilation:
     tables: Tables
     batches: Batches
     apps: Sequence[str]
+    sweep: Sweep = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.sweep = Sweep(self.tables, self.batches)
 
     def one_pass(self, stops: Callable[[], bool] = lambda: False) -> int:
         """File what is ready now; returns how many workunits were."""
@@ -73,6 +79,9 @@ class Assimilation:
                     known = self.batches.known()
                     done += self._file([each for each in found if each[2] in known])
                     beyond = found[-1][0]
+        with self.tables.asked():
+            done += take_progress(self.tables, self.batches)
+            self.sweep.now_and_then()
         return done
 
     def _file(self, rows: Sequence[Row]) -> int:

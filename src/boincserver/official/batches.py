@@ -1,6 +1,7 @@
 """The folder `boincserver_batches` of an official project: what its tables have no place for.
 
     boincserver_batches/17/outcomes/NAME   how a job of batch 17 ended, until its submitter has it
+    boincserver_batches/17/said/NAME       what the job's program last said of how far it is
     boincserver_batches/17/files/NAME      batch 17 uses this file of the download hierarchy
     boincserver_batches/files/NAME         a file that is shared by jobs, so that the official file deleter keeps it
 
@@ -43,7 +44,7 @@ class Batches:
 
     def add(self, batch: int) -> None:
         """From now on its outcomes are filed."""
-        for folder in (self._outcomes(batch), self._uses(batch), self._shared()):
+        for folder in (self._outcomes(batch), self._said(batch), self._uses(batch), self._shared()):
             folder.mkdir(parents=True, exist_ok=True)
         self.seen(batch)
 
@@ -64,6 +65,7 @@ class Batches:
 
     def file(self, batch: int, name: str, data: bytes) -> Path:
         """Keep how this job ended; on disk after `durable.sync` of the path."""
+        (self._said(batch) / name).unlink(missing_ok=True)
         path = self._outcomes(batch) / name
         durable.write_new(path, data, 0o664)
         return path
@@ -74,6 +76,21 @@ class Batches:
             return [each for each in os.listdir(self._outcomes(batch)) if not each.startswith(".")]  # noqa: PTH208
         except FileNotFoundError:
             return []
+
+    def say(self, batch: int, name: str, said: str) -> None:
+        """The job's program says this."""
+        with contextlib.suppress(OSError):  # it is for show
+            durable.write_new(self._said(batch) / name, said.encode(), 0o664)
+
+    def said(self, batch: int) -> dict[str, str]:
+        """What programs of the batch's jobs last said."""
+        found = {}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._said(batch)) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if not entry.name.startswith("."):
+                        found[entry.name] = Path(entry.path).read_text("utf-8")
+        return found
 
     def changed(self, batch: int) -> int:
         """Another number each time an outcome came or went."""
@@ -136,6 +153,9 @@ class Batches:
 
     def _outcomes(self, batch: int) -> Path:
         return self.folder / str(batch) / "outcomes"
+
+    def _said(self, batch: int) -> Path:
+        return self.folder / str(batch) / "said"
 
     def _uses(self, batch: int) -> Path:
         return self.folder / str(batch) / "files"

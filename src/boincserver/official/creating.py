@@ -16,7 +16,6 @@ from typing import Any, Final
 from sqlalchemy import bindparam, update
 
 from boincserver import durable
-from boincserver.database import insert_into
 from boincserver.errors import BoincServerError, UnknownApp
 from boincserver.files import Stored, digest_file
 from boincserver.official.batches import Batches
@@ -103,7 +102,7 @@ class Creation:
         rows = [self._row(job, apps[job.app], batch, written, now) for job in new]
         durable.sync(written)
         with self._tables.transaction() as db:
-            db.many(insert_into(workunit_table, *rows[0]), rows)
+            self._tables.insert(db, "workunit", rows)
             db.run(_MORE_JOBS, batch_id=batch, more=len(rows))
         return len(rows)
 
@@ -122,17 +121,16 @@ class Creation:
         document = self._document(job, written)
         if len(document.encode()) > _LONGEST_DOCUMENT:
             raise BoincServerError(f"{job.name} has too many input files: {len(job.inputs)}")
-        return self._tables.row(
-            "workunit",
-            create_time=now, appid=app, name=job.name, xml_doc=document, batch=batch,
-            rsc_fpops_est=job.rsc_fpops_est, rsc_fpops_bound=job.rsc_fpops_bound,
-            rsc_memory_bound=job.rsc_memory_bound, rsc_disk_bound=job.rsc_disk_bound,
-            delay_bound=math.ceil(job.delay_bound), min_quorum=job.min_quorum,
-            target_nresults=job.target_nresults or job.min_quorum, max_error_results=job.max_error_results,
-            max_total_results=job.max_total_results, max_success_results=job.max_success_results,
-            result_template_file=self._template(job, written), priority=job.priority,
-            transition_time=now,  # at once: it has no copies yet
-        )  # fmt: skip
+        return {
+            "create_time": now, "appid": app, "name": job.name, "xml_doc": document, "batch": batch,
+            "rsc_fpops_est": job.rsc_fpops_est, "rsc_fpops_bound": job.rsc_fpops_bound,
+            "rsc_memory_bound": job.rsc_memory_bound, "rsc_disk_bound": job.rsc_disk_bound,
+            "delay_bound": math.ceil(job.delay_bound), "min_quorum": job.min_quorum,
+            "target_nresults": job.target_nresults or job.min_quorum, "max_error_results": job.max_error_results,
+            "max_total_results": job.max_total_results, "max_success_results": job.max_success_results,
+            "result_template_file": self._template(job, written), "priority": job.priority,
+            "transition_time": now,  # at once: it has no copies yet
+        }  # fmt: skip
 
     def _document(self, job: Job, written: list[Path]) -> str:
         infos, refs = [], []

@@ -39,6 +39,7 @@ class Daemon:
         logging.basicConfig(
             format="%(asctime)s [%(levelname)s] %(message)s", level=_LEVELS[min(max(level, 1), len(_LEVELS)) - 1]
         )
+        log.info("begins, for %s", self._trigger.parent)
         with self._signals():
             while not self._stops():
                 try:

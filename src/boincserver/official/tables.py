@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final
@@ -13,7 +13,7 @@ from sqlalchemy import table as any_table
 from sqlalchemy.exc import DBAPIError
 
 from boincserver import schema
-from boincserver.database import Database, Row, Session
+from boincserver.database import Database, Row, Session, insert_into
 from boincserver.errors import ConfigError, SchemaError, ServerNotRunning
 from boincserver.model import Result, Workunit
 from boincserver.official.settings import Settings
@@ -34,6 +34,7 @@ _NEEDED: Final[Mapping[str, frozenset[str]]] = {
     "host": frozenset({"id", "userid", "rpc_time", "p_ncpus", "total_credit", "expavg_credit", "expavg_time"}),
     "host_app_version": frozenset({"host_id", "app_version_id", "consecutive_valid", "max_jobs_per_day"}),
     "result": frozenset(Result._fields) | {"xml_doc_in", "xml_doc_out", "stderr_out", "workunitid", "appid", "batch"},
+    "msg_from_host": frozenset({"id", "hostid", "variety", "handled", "xml"}),
     "user": frozenset({"id", "teamid", "total_credit", "expavg_credit", "expavg_time"}),
     "workunit": frozenset(Workunit._fields) | {"xml_doc", "opaque", "rsc_bandwidth_bound", "transitioner_flags"},
 }
@@ -96,9 +97,17 @@ class Tables:
         """Whether it is the database that failed, and not what was asked of it."""
         return self._explained(error) is not None
 
-    def row(self, table: str, /, **values: Any) -> dict[str, Any]:
-        """A row to insert: the official columns have no defaults, so each that is not given here is 0 or empty."""
-        return {**self._blanks[table], **values}
+    def insert(self, db: Session, table: str, rows: Sequence[Mapping[str, Any]]) -> int:
+        """Insert rows of the same columns; returns the id of one alone.
+
+        The official columns have no defaults: each that is not given is 0 or empty, also one that a later version adds.
+        """
+        whole = [{**self._blanks[table], **row} for row in rows]
+        into = _with_columns(table, tuple(whole[0]))
+        if len(whole) == 1:
+            return db.insert(into, **whole[0])
+        db.many(insert_into(into, *whole[0]), whole)
+        return 0
 
     def close(self) -> None:
         """Give all connections up."""
@@ -112,7 +121,7 @@ class Tables:
         if missing := sorted(_NEEDED[name] - found.keys()):
             raise SchemaError(
                 f"{where} is of another version than this program knows: its table {name} lacks {', '.join(missing)}; "
-                "bring the project up to date with the official tool bin/upgrade_db.php"
+                "bring the project up to date with the official html/ops/upgrade_db.php"
             )
         return {key: _blank(str(row[1])) for key, row in found.items() if _has_to_be_given(row)}
 
@@ -133,6 +142,11 @@ _REFUSED: Final = frozenset({1044, 1045, 1049, 1142, 1143, 1698})
 def _has_to_be_given(row: Row) -> bool:
     nullable, default, extra = str(row[2]), row[3], str(row[4])
     return nullable == "NO" and default is None and "auto_increment" not in extra
+
+
+@cache
+def _with_columns(name: str, columns: tuple[str, ...]) -> Any:
+    return any_table(name, *map(column, columns))
 
 
 @cache

@@ -144,7 +144,7 @@ class Validation:
             if result.granted_credit > was.granted_credit:
                 amount = result.granted_credit - was.granted_credit
                 grants.append(credit.Grant(result.hostid, result.userid, amount, result.sent_time))
-        credit.grant(db, grants, now)
+        credit.grant(db, grants, now, teams=True)
 
 
 def _decided(before: Job, verdict: Verdict, now: int) -> Job:
