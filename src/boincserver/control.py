@@ -102,6 +102,11 @@ class Control:
         value: Mapping[str, Any] = self._call("status")
         return value
 
+    def health(self) -> Mapping[str, Any]:
+        """Whether everything in the server gets on, as `boincserver doctor` judges it."""
+        value: Mapping[str, Any] = self._call("health")
+        return value
+
     def hosts(self) -> list[HostInfo]:
         """Every volunteer's computer with what it did."""
         return [HostInfo(**host) for host in self.status()["hosts"]]

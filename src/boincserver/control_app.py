@@ -403,6 +403,9 @@ class _Control(AccountCalls, RightsCalls):
             ),
         }
 
+    async def call_health(self, _data: memoryview) -> Mapping[str, Any]:
+        return self.service.health
+
     async def call_apps(self, _data: memoryview) -> list[Any]:
         catalog = self.service.catalog
         listed = []

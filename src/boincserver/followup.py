@@ -6,6 +6,7 @@ All of it runs in one thread of its own, one job after the other; what it decide
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -51,8 +52,15 @@ class FollowUp:
         self._thread = ThreadPoolExecutor(1, "boincserver-follow-up")
         self._queued: set[tuple[str, int]] = set()
         self._lock = threading.Lock()
+        self._at: tuple[str, int, float] | None = None
         self._assimilators: dict[str, Assimilator] = {}
         self._handlers: dict[str, trickles.Handler | None] = {}
+
+    @property
+    def doing(self) -> tuple[str, int, float] | None:
+        """What it is at, on which workunit, and for how many seconds."""
+        at = self._at
+        return None if at is None else (at[0], at[1], time.monotonic() - at[2])
 
     @property
     def backlog(self) -> int:
@@ -85,7 +93,11 @@ class FollowUp:
             # Forgotten first: what happens from now on asks again.
             with self._lock:
                 self._queued.discard((what, number))
-            work(number)
+            self._at = what, number, time.monotonic()
+            try:
+                work(number)
+            finally:
+                self._at = None
 
         try:
             self._thread.submit(run)

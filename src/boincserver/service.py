@@ -123,6 +123,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self.stopping = asyncio.Event()
         self._released = False
+        self._looked = time.monotonic()
         self._alarm = asyncio.Event()
         self._next_due = float(NEVER)
         self._jumps = JumpWatch(clock)
@@ -332,6 +333,12 @@ class Service:
             self.to_delete(number)
 
     @property
+    def health(self) -> dict[str, object]:
+        """Seconds since deadlines were looked at and since the oldest change waits, and what the follow-up is at."""
+        now = time.monotonic()
+        return {"looked": now - self._looked, "waiting": self.writer.oldest, "doing": self._follow_up.doing}
+
+    @property
     def backlog(self) -> int:
         """Jobs whose files wait to be compared or deleted."""
         return len(self._to_delete) + self._follow_up.backlog
@@ -378,6 +385,7 @@ class Service:
                     if abs(now - last_sweep) > _SWEEP:
                         last_sweep = now
                         await self._clean_up(int(now))
+                    self._looked = time.monotonic()
             except Exception:
                 log.exception("deadlines-not-seen-to", then="it is tried again")
                 await asyncio.sleep(_PAUSE)

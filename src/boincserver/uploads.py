@@ -35,6 +35,8 @@ _LOOK_UP: Final = select(
     result_table.c.server_state, result_table.c.outcome, result_table.c.xml_doc_in, result_table.c.file_delete_state
 ).where(result_table.c.name == bindparam("result_name"))
 _REMEMBERED: Final = 100_000
+_MOST_UNWANTED: Final = 64 << 20
+"""Bytes of a refused upload that are read all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +52,11 @@ class Arrived:
 class _RefusedError(Exception):
     """Nothing will ever make this request one to be served."""
 
-    def __init__(self, why: str, name: str = "") -> None:
+    def __init__(self, why: str, name: str = "", nbytes: int = 0) -> None:
         super().__init__(why)
         self.name = name
+        self.nbytes = nbytes
+        """Of the file that is, or would have been, on its way."""
 
 
 class Uploads:
@@ -71,6 +75,8 @@ class Uploads:
             return await self._handle(body)
         except _RefusedError as refusal:
             log.info("upload-refused", file=refusal.name, why=str(refusal), address=address)
+            if refusal.nbytes <= _MOST_UNWANTED:
+                await _read_away(body)
             return upload.format_reply(upload.PERMANENT, str(refusal))
 
     async def _handle(self, body: AsyncIterator[bytes]) -> bytes:
@@ -87,11 +93,13 @@ class Uploads:
             raise _RefusedError("malformed request")
         expected = self._expected(request.name)
         if expected is None:
-            raise _RefusedError(f"no file {request.name} is expected", request.name)
+            raise _RefusedError(f"no file {request.name} is expected", request.name, getattr(request, "nbytes", 0))
         if isinstance(request, upload.SizeQuery):
             return upload.format_reply(0, file_size=self._size(request.name))
         if request.nbytes > expected.max_nbytes:
-            raise _RefusedError(f"{request.name} is larger than {expected.max_nbytes} bytes", request.name)
+            raise _RefusedError(
+                f"{request.name} is larger than {expected.max_nbytes} bytes", request.name, request.nbytes
+            )
         return await self._receive(request, head[start:], body)
 
     def _expected(self, name: str) -> documents.ExpectedOutput | None:
@@ -203,6 +211,15 @@ class Uploads:
         """The file is not needed any more; returns what is to be deleted."""
         self._arrived.pop(name, None)
         return self.store.location(name)
+
+
+async def _read_away(body: AsyncIterator[bytes]) -> None:
+    """Take what is still coming: a proxy that cannot get rid of it tells its client of a fault that passes."""
+    size = 0
+    async for chunk in body:
+        size += len(chunk)
+        if size > _MOST_UNWANTED:
+            return
 
 
 def _stamp(status: os.stat_result) -> tuple[int, int, int]:

@@ -159,6 +159,11 @@ class Writer:
         self.commits = 0
         self.operations = 0
 
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the oldest operation has waited for its turn."""
+        return time.monotonic() - self._waiting[0].since if self._waiting else 0.0
+
     async def run(self, operation: Callable[[Transaction], T]) -> T:
         """Run from the event loop; resumes when the change is durable."""
         future: asyncio.Future[T] = self._loop.create_future()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -141,3 +143,32 @@ def test_the_stock_client_works_through_it(front: tuple[ServerProcess, str, Path
     assert served
     assert set(served) <= {"200", "206"}
     assert "/download/" not in server.log.read_text()
+
+
+def test_the_doctor_sees_what_a_proxy_does(
+    front: tuple[ServerProcess, str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    server, _, folder = front
+    directory = server.directory
+
+    def doctor() -> tuple[list[str], list[str]]:
+        cli.main(["doctor", str(directory), "--json"])
+        document = json.loads(capsys.readouterr().out)
+        return document["findings"], [text for text in document["advice"] if "prox" in text]
+
+    assert doctor() == ([], [])
+    configure(directory, proxies=0)
+    findings, (text,) = doctor()
+    assert findings == []
+    assert "a proxy (nginx" in text
+    listen = project.Project.open(directory).config.listen
+    configure(directory, proxies=1, listen=listen.replace("127.0.0.1", "0.0.0.0"))
+    assert "whoever comes past the proxy may claim any address" in doctor()[1][0]
+    configure(directory, listen=listen)
+    # As nginx is when nobody tells it otherwise.
+    text = (folder / "project.conf").read_text()
+    (folder / "project.conf").write_text(re.sub(r"client_max_body_size 0;|proxy_request_buffering off;", "", text))
+    os.kill(int((folder / "pid").read_text()), signal.SIGHUP)
+    wait_until(lambda: doctor()[0], timeout=LIMIT, what="nginx to work with these settings")
+    (finding,) = doctor()[0]
+    assert "an upload of 3 MB" in finding

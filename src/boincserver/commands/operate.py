@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from boincserver.commands import invite, keys, log, rights, share
+from boincserver.commands import doctor, invite, keys, log, rights, share
 from boincserver.commands.show import command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
 
@@ -33,7 +33,7 @@ def add(commands: Any) -> None:
     command(commands, "status", _status, "jobs, copies and hosts")
     log.add(commands)
     command(commands, "nginx", _nginx, "print what nginx in front of the project needs to be told")
-    command(commands, "doctor", _doctor, "look for what cannot be in a healthy project")
+    doctor.add(commands)
 
     user = group(commands, "user", "volunteers' accounts")
     new = command(user, "add", _user_add, "make an account and print its key")
@@ -189,23 +189,6 @@ def _ago(seconds: float) -> str:
 def _host_list(options: argparse.Namespace) -> int:
     hosts = _status_of(options.directory)["hosts"]
     return show(options, {"hosts": hosts}, _hosts_text(hosts))
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from boincserver.doctor import examine
-    from boincserver.files import FileStore
-    from boincserver.project import Project
-
-    project = Project.open(options.directory)
-    database = project.open_database()
-    try:
-        findings = list(examine(database, FileStore(project.directory / "upload")))
-    finally:
-        database.close()
-    waiting = _waiting(project)
-    lines = [*(findings or ["All is well."]), *(f"! {sentence}" for sentence in waiting)]
-    show(options, {"findings": findings, "waiting": waiting}, "\n".join(lines))
-    return 1 if findings else 0
 
 
 def _nginx(options: argparse.Namespace) -> int:
