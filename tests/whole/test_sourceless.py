@@ -1,4 +1,4 @@
-"""Functions without source: as byte code to computers with this very Python, and to no others."""
+"""Which Python volunteers have: functions without source go to this very one alone, and new syntax to no old one."""
 
 from __future__ import annotations
 
@@ -83,3 +83,23 @@ def test_it_is_refused_with_the_reason_where_that_is_not_so(project: Project, tm
             with pytest.raises(pymw.UnshippableError, match="define it in a script") as refused:
                 master.submit(function, 1)
             assert f"Byte code needs volunteers with Python {minor}, and this project has {has}" in str(refused.value)
+
+
+def chosen(x: int) -> str:
+    match x:
+        case 0:
+            return "none"
+        case _:
+            return "some"
+
+
+def test_syntax_that_the_projects_interpreters_do_not_know_is_refused_at_the_call(
+    project: Project, tmp_path: Path
+) -> None:
+    with_interpreter(project, tmp_path, "3.9.2")
+    with Master(project.backend, rehearse=False) as master:
+        with pytest.raises(
+            pymw.BackendError, match=r"volunteers have Python 3.9, which cannot read .*: Pattern matching"
+        ):
+            master.submit(chosen, 1)
+        master.submit(errands.double, 1).cancel()

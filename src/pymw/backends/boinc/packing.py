@@ -21,6 +21,7 @@ from pymw.backends.boinc.chunks import chunk_size, cut
 from pymw.backends.boinc.experience import Experience
 from pymw.backends.boinc.packages import Copies, Packages
 from pymw.backends.boinc.project import Project
+from pymw.backends.boinc.readable import check_readable
 from pymw.backends.boinc.rehearsal import rehearse
 from pymw.backends.boinc.rules import Rule, Rules, name_for
 from pymw.backends.boinc.worker_app import Worker
@@ -250,6 +251,7 @@ class Packer:
         return Rule(digest=made.digest[:24])
 
     def _send(self, made: Bundle, batch: Batch, expires: float) -> Code:
+        check_readable(made, self._packages.python if self._packages is not None else "", batch.call.name)
         signed = self._worker.key.sign(self._worker.project, self._name, {BUNDLE: made.digest}, int(expires))
         files = {BUNDLE: made.data, SIGNATURE: signed}
         seconds, nbytes = None, 0
