@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ from tests.served import Project, served
 from tests.whole.letting import let_in
 
 import pymw
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, wait_until
+from boincserver.states import ClientState
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
+from boincserver.testing.wire import Finished
 from pymw import Master, envelope
 from pymw.backends.boinc import homecoming
 from pymw.outcome import Ending, ExceptionData, Outcome
@@ -147,6 +150,69 @@ def test_every_attempt_tells_its_host_its_exit_status_and_what_it_wrote(project:
         assert attempt.ending == "failed there with exit status 1"
         assert "my disk is on fire" in attempt.stderr
     assert str(error).count("my disk is on fire") == 3
+
+
+def aborts(host: SimulatedVolunteer, name: str) -> None:
+    del host.held[name]
+    host.finished[name] = Finished(name, ClientState.ABORTED, 203, "not on my computer")
+
+
+def cannot_fetch(host: SimulatedVolunteer, name: str) -> None:
+    del host.held[name]
+    host.finished[name] = Finished(name, ClientState.COMPUTE_ERROR, -186, "WU download error")
+
+
+def leaves_no_output(host: SimulatedVolunteer, name: str) -> None:
+    del host.held[name]
+    host.finished[name] = Finished(name, ClientState.COMPUTE_ERROR, 0, "said all is well")
+
+
+def leaves_the_project(host: SimulatedVolunteer, name: str) -> None:
+    host.held.clear()
+    host.hostid = 0  # it joins again, and knows of nothing
+
+
+@pytest.mark.parametrize(
+    ("event", "ending", "said"),
+    [
+        (aborts, "its user aborted it, exit status 203", "not on my computer"),
+        (cannot_fetch, "a download failed there, exit status -186", "WU download error"),
+        (leaves_no_output, "its output is missing, exit status 0", "said all is well"),
+        (leaves_the_project, "the host left the project", ""),
+    ],
+)
+def test_each_way_to_lose_a_task_is_told_as_what_it_was(
+    project: Project, event: Callable[[SimulatedVolunteer, str], None], ending: str, said: str
+) -> None:
+    with Master(project.backend, rehearse=False) as master, joined(project) as host:
+        future = master.options(attempts=1).submit(errands.double, 1)
+        host.contact()
+        event(host, next(iter(host.held)))
+        host.contact(seconds=0, instances=0)
+        error = future.exception(LIMIT)
+    assert isinstance(error, pymw.WorkerLost)
+    (attempt,) = error.attempts
+    assert (attempt.ending, attempt.stderr) == (ending, said)
+    assert attempt.worker.startswith("host ")
+
+
+def test_a_host_that_is_never_heard_of_again_is_given_up(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, joined(project) as host:
+        master = Master(project.backend, rehearse=False)
+        future = master.options(attempts=1, deadline=100.0).submit(errands.double, 1)
+        host.contact()
+        assert host.held
+    with contextlib.closing(sqlite3.connect(project.directory / "database.sqlite3")) as database:
+        database.execute("UPDATE result SET report_deadline = report_deadline - 1000")  # so much time went by
+        database.execute("UPDATE workunit SET transition_time = transition_time - 1000")
+        database.commit()
+    with serving(project.directory):
+        error = future.exception(LIMIT)
+        master.shutdown()
+    assert isinstance(error, pymw.WorkerLost)
+    (attempt,) = error.attempts
+    assert attempt.ending == "no reply within its deadline"
+    assert attempt.worker == f"host {host.hostid}"
 
 
 def test_a_function_says_which_results_agree(project: Project) -> None:
