@@ -15,6 +15,7 @@ import os
 import stat
 import struct
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -230,6 +231,7 @@ class _Telling:
     """How far the job is: to the volunteer's client at once, to the project now and then.
 
     The messages to the project grow rarer as the job grows older, so that a long one sends some dozens and no more.
+    What comes in between waits for the next one, which is sent also where the function says nothing more.
     """
 
     RARER = 0.1  # of the time that the job has run goes by between two messages
@@ -238,16 +240,36 @@ class _Telling:
         self.every, self.count = every, count
         self.started = time.monotonic()
         self.next = self.started + every
+        self.latest: tuple[int, float] | None = None  # what waits to be told
+        self.lock = threading.Lock()
 
     def tell(self, index: int, fraction: float) -> None:
         """Item `index` is so far."""
         import pyboinc
 
         pyboinc.fraction_done((index + fraction) / self.count)
-        now = time.monotonic()
-        if now >= self.next:
+        with self.lock:
+            waits, self.latest = self.latest is not None, (index, fraction)
+            rest = self.next - time.monotonic()
+        if rest <= 0:
+            self.say()
+        elif not waits:
+            timer = threading.Timer(rest, self.say)
+            timer.daemon = True  # a job that ends says so by its end
+            timer.start()
+
+    def say(self) -> None:
+        """Send what waits, if it was not sent meanwhile."""
+        import pyboinc
+
+        with self.lock:
+            now = time.monotonic()
+            if now < self.next - 0.01:
+                return  # a timer that comes late, after what it was to send
+            waiting, self.latest = self.latest, None
             self.next = now + max(self.every, self.RARER * (now - self.started))
-            pyboinc.trickle_up(PROGRESS, f"{index} {fraction:.4f}")
+        if waiting is not None:
+            pyboinc.trickle_up(PROGRESS, f"{waiting[0]} {waiting[1]:.4f}")
 
 
 class _VolunteersTask(CurrentTask):

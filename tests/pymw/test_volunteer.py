@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -16,7 +17,9 @@ from typing import Any
 import pytest
 from tests import errands
 
-from pymw import envelope
+import pyboinc
+from boincserver.testing import wait_until
+from pymw import envelope, items
 from pymw.backends.boinc.keys import SigningKey
 from pymw.backends.boinc.worker_app import worker_program
 from pymw.bundle import bundle
@@ -243,3 +246,22 @@ def test_an_empty_job_loads_nothing_costly(slot: Path) -> None:
     done = subprocess.run(command, cwd=slot, capture_output=True, text=True, timeout=60, check=True)
     assert not COSTLY & set(done.stdout.split())
     assert outcomes(slot)[0].value == 2
+
+
+def test_progress_is_told_at_a_bounded_rate_and_the_last_of_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[float, str]] = []
+    monkeypatch.setattr(pyboinc, "trickle_up", lambda variety, text: told.append((time.monotonic(), text)))
+    telling = items._Telling(every=0.2, count=2)
+    began = time.monotonic()
+    telling.tell(0, 0.25)
+    assert not told  # a job that is over in a moment sends nothing
+    wait_until(lambda: told, timeout=30, what="the only message, though the function says nothing more")
+    assert told[0][0] - began >= 0.2
+    assert told[0][1] == "0 0.2500"
+    end = time.monotonic() + 0.5
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        telling.tell(1, number / 1e6)
+    wait_until(lambda: told[-1][1] == f"1 {number / 1e6:.4f}", timeout=30, what="the last of many")
+    assert all(later - earlier >= 0.19 for (earlier, _), (later, _) in itertools.pairwise(told))

@@ -23,6 +23,7 @@ _CHANNEL: Final = 1024
 _CHANNELS: Final = 8
 _HEARTBEAT: Final = 4
 _STATUS: Final = 5
+_TRICKLE_UP: Final = 6
 _CONTROL: Final = 0
 _POLL: Final = 0.05
 
@@ -46,9 +47,13 @@ def run_in_slot(
     *,
     authenticator: str,
     progress: Callable[[float], None] = lambda fraction: None,
+    trickled: Callable[[str], None] = lambda text: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Outcome:
-    """Run the program; every file of the job is in `project` already. The slot is emptied before and after."""
+    """Run the program; every file of the job is in `project` already. The slot is emptied before and after.
+
+    `progress` hears of the fraction done, `trickled` is given each message to the server: its variety and its text.
+    """
     shutil.rmtree(slot, ignore_errors=True)
     slot.mkdir(parents=True)
     try:
@@ -59,7 +64,7 @@ def run_in_slot(
             if not reference.copy:
                 _link(reference, slot, project)
         _write_init_data(assignment, slot, project, authenticator)
-        return _run(assignment, slot, project, progress, cancelled)
+        return _run(assignment, slot, project, progress, trickled, cancelled)
     finally:
         shutil.rmtree(slot, ignore_errors=True)
 
@@ -117,6 +122,7 @@ def _run(
     slot: Path,
     project: Path,
     progress: Callable[[float], None],
+    trickled: Callable[[str], None],
     cancelled: Callable[[], bool],
 ) -> Outcome:
     main = next(reference for reference in assignment.program if reference.main_program)
@@ -128,7 +134,7 @@ def _run(
             command, cwd=slot, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=stderr
         )
         try:
-            _attend(process, segment, progress, cancelled)
+            _attend(process, segment, slot, progress, trickled, cancelled)
         finally:
             if process.poll() is None:
                 process.kill()
@@ -152,7 +158,9 @@ def _run(
 def _attend(
     process: subprocess.Popen[bytes],
     segment: mmap.mmap,
+    slot: Path,
     progress: Callable[[float], None],
+    trickled: Callable[[str], None],
     cancelled: Callable[[], bool],
 ) -> None:
     """Beat, listen and control until the program ends."""
@@ -161,6 +169,10 @@ def _attend(
         status = _receive(segment, _STATUS)
         if status is not None:
             progress(number(fields(status).get("fraction_done"), high=1.0))
+        if _receive(segment, _TRICKLE_UP) is not None and (waiting := slot / "trickle_up.xml").is_file():
+            text = waiting.read_text("utf-8", "replace")
+            waiting.unlink()
+            trickled(text)
         if cancelled():
             _send(segment, _CONTROL, "<abort/>\n")
             try:
