@@ -453,6 +453,7 @@ class Refusals(Backed):
             ({"priority": 3}, "priorities"),
             ({"agree": "close"}, "redundancy"),
             ({"outputs": ["x"]}, "files"),
+            ({"packages": ["numpy==2.2.6"]}, "packages"),
             ({"attempts": 1}, "counts_attempts"),
         ],
     )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import doctest
 import functools
 import importlib.util
 import io
 import itertools
 import operator
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import threadpoolctl
+from tests.pymw.test_losses import eventually
 from tqdm import tqdm
 
 import pymw
@@ -178,6 +182,58 @@ def test_numerical_libraries_share_the_cores_with_the_workers(monkeypatch: pytes
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
     with Master("local", max_workers=1) as master:
         assert master.submit(threads).result(LIMIT) == [str(cores), str(cores), "7"]
+
+
+def test_the_threads_of_a_real_numerical_library_share_the_cores() -> None:
+    """OpenBLAS as NumPy brings it: as many threads in all workers together as there are cores."""
+
+    def threads() -> list[int]:
+        np.ones((200, 200)) @ np.ones((200, 200))
+        return [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+
+    cores = len(os.sched_getaffinity(0))
+    for workers in {1, cores}:
+        with Master("local", max_workers=workers) as master:
+            assert set(master.submit(threads).result(LIMIT)) == {cores // workers}
+
+
+def test_outside_a_task_nothing_happens() -> None:
+    pymw.progress(0.5)
+    pymw.log("nobody hears")
+    pymw.checkpoint.save([1])
+    assert pymw.checkpoint.load() is None
+    assert pymw.checkpoint.load("default") == "default"
+    assert pymw.checkpoint.due() is False
+
+
+@pytest.mark.parametrize("module", ["agree", "master", "scripting", "view", "worker"])
+def test_the_examples_in_docstrings_run(module: str) -> None:
+    failed, tried = doctest.testmod(importlib.import_module(f"pymw.{module}"))
+    assert (failed, tried > 0) == (0, True)
+
+
+def test_explain_says_where_a_task_is_at_every_stage(tmp_path: Path) -> None:
+    def wait_for(file: str) -> str:
+        while not Path(file).exists():
+            time.sleep(0.01)
+        return "done"
+
+    go = str(tmp_path / "go")
+    with Master("local", max_workers=1) as master:
+        first, second, third = (master.submit(wait_for, go) for _ in range(3))
+        assert eventually(lambda: first.state is pymw.TaskState.RUNNING and "runs on" in first.explain())
+        assert re.fullmatch(r"wait_for runs on process \d+, for at most [\d.]+ s", first.explain())
+        assert third.state is pymw.TaskState.QUEUED
+        assert third.explain() == "wait_for waits among 2 tasks; 1 of 1 workers are busy"
+        assert third.cancel()
+        assert third.explain() == "wait_for was cancelled"
+        Path(go).touch()
+        assert second.result(LIMIT) == "done"
+        assert re.fullmatch(r"wait_for returned in [\d.e-]+ s on process \d+", second.explain())
+        failed = master.options(attempts=1, name="the killer").submit(os._exit, 4)
+        failed.exception(LIMIT)
+        assert failed.explain().startswith("the killer failed: WorkerLost: ")
+        assert "exited with code 4" in failed.explain()
 
 
 def test_a_local_future_tells_its_times(master: Master) -> None:

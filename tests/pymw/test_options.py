@@ -261,6 +261,14 @@ def test_retries_in_a_named_run_record_the_last_word(tmp_path: Path, monkeypatch
             assert master.options(retries=1).submit(fail_until, str(tries), 1).result(LIMIT) == "returned at try 1"
 
 
+def test_a_name_is_what_people_read_and_a_hint_of_the_time_is_taken_everywhere(master: Master) -> None:
+    future = master.options(name="the sum of all", est_seconds=0.5).submit(sum, [1, 2])
+    assert future.result(LIMIT) == 3
+    assert future.name == "the sum of all"
+    assert "the sum of all" in repr(future)
+    assert future.explain().startswith("the sum of all returned")
+
+
 def test_nested_masters_share_the_cores(master: Master) -> None:
     def inner() -> tuple[int, int]:
         with Master("local") as nested:
