@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import func, select
 
 from boincserver import accounts, consent, invitations, password_reset
+from boincserver.errors import BoincServerError
 from boincserver.events import Events
 from boincserver.protocol.account import password_hash
 from boincserver.schema import host as host_table
@@ -37,7 +38,7 @@ class AccountCalls:
 
     async def call_create_account(self, _data: memoryview, email: str, name: str, password: str | None = None) -> str:
         """The key of the account with this address, made if there is none."""
-        stored = "" if password is None else await _stored(email.strip(), password)
+        stored = "" if password is None else await self._stored(email.strip(), password)
         email, name = accounts.checked(email, name, "")
         known = accounts.find_by_email(self.service.database.reader(), email)
         if known is not None:
@@ -56,7 +57,7 @@ class AccountCalls:
         """Give an account another password."""
         user = accounts.by_email(self.service.database.reader(), email)
         log.info("password-set", account=user.id, by="operator")
-        stored = await _stored(user.email_addr, password)
+        stored = await self._stored(user.email_addr, password)
         await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
 
     async def call_reset_link(self, _data: memoryview, email: str, hours: float) -> str:
@@ -101,6 +102,8 @@ class AccountCalls:
         """Nobody makes an account with it any more."""
         return await self.service.writer.run(lambda tx: invitations.revoke(tx.db, code))
 
-
-async def _stored(email: str, password: str) -> str:
-    return await asyncio.to_thread(accounts.hash_password, password_hash(email, password))
+    async def _stored(self, email: str, password: str) -> str:
+        least = self.service.project.config.accounts.min_passwd_length
+        if len(password) < least:
+            raise BoincServerError(f"a password has at least {least} characters (min_passwd_length in project.toml)")
+        return await asyncio.to_thread(accounts.hash_password, password_hash(email, password))

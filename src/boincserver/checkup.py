@@ -81,6 +81,9 @@ def secrets(project: Project) -> Iterator[Finding]:
         if not public and stat.S_IMODE(path.stat().st_mode) & 0o077:
             mode = "700" if path.is_dir() else "600"
             yield Finding(f"{path}: others may read it; say: chmod {mode} {path}")
+    tables = project.directory / "database.sqlite3"
+    if not project.config.database and tables.exists() and stat.S_IMODE(tables.stat().st_mode) & 0o077:
+        yield Finding(f"{tables}: others may read volunteers' addresses and keys; say: chmod 600 {tables}*")
     settings = project.directory / "project.toml"
     if urlsplit(project.config.database).password and stat.S_IMODE(settings.stat().st_mode) & 0o077:
         yield Finding(f"{settings}: others may read it, with the database's password; say: chmod 600 {settings}")

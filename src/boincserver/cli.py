@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from importlib.metadata import version
 
 from boincserver.commands import operate, safety, submit
-from boincserver.commands.show import show_error
+from boincserver.commands.show import show_error, subcommands
 from boincserver.errors import BoincServerError
 
 __all__ = ["main", "make_parser"]
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 def make_parser() -> argparse.ArgumentParser:
     """The whole command line."""
     parser = argparse.ArgumentParser(prog="boincserver", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser.add_argument("--version", action="version", version=f"boincserver {version('pymw-grid')}")
+    commands = subcommands(parser)
     operate.add(commands)
     submit.add(commands)
     safety.add(commands)

@@ -36,7 +36,7 @@ from boincserver.schema import result as result_table
 from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
-from boincserver.states import Outcome, ServerState
+from boincserver.states import ErrorMask, Outcome, ServerState
 from boincserver.submission.control_calls import RightsCalls
 from boincserver.submit import StoredAppFile
 
@@ -137,6 +137,7 @@ _WORKUNITS: Final = select(
     func.count(),
     func.sum(case((workunit_table.c.canonical_resultid > 0, 1), else_=0)),
     func.sum(case((workunit_table.c.error_mask > 0, 1), else_=0)),
+    func.sum(case((workunit_table.c.error_mask == ErrorMask.CANCELLED, 1), else_=0)),
 )
 
 
@@ -265,9 +266,11 @@ class _Control(AccountCalls, RightsCalls):
     # --- batches ----------------------------------------------------------------------------------------------------
 
     async def call_create_batch(self, _data: memoryview, app: str, name: str, lease: float | None) -> Mapping[str, Any]:
+        there = self.reader.get(batch_table, ("id",), name=name)
         number = await self.writer.run(lambda tx: self.submitter.create_batch(tx, app, name, lease, self.now))
         self.service.work_expected()
-        log.info("batch-opened", batch=number, name=name, app=app)
+        if there is None:
+            log.info("batch-opened", batch=number, name=name, app=app)
         return {"id": number, "name": name, "app": app}
 
     async def call_gather_batch(self, _data: memoryview, batch_id: int, key: str) -> int:
@@ -436,7 +439,7 @@ def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
     """Counts and hosts, as `boincserver status` shows them."""
     db = reader()
     by_state = {int(state): count for state, count in db.all(_BY_STATE)}
-    total, done, failed = db.first(_WORKUNITS) or (0, 0, 0)
+    total, done, failed, cancelled = db.first(_WORKUNITS) or (0, 0, 0, 0)
     per_host = {row[0]: row[1:] for row in db.all(_PER_HOST)}
     hosts = []
     for number, user_id, user_name, domain_name, os_name, ncpus, last_contact in db.all(_HOSTS):
@@ -450,7 +453,7 @@ def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
         )  # fmt: skip
     return {
         "name": name,
-        "jobs": {"total": total, "done": int(done or 0), "failed": int(failed or 0)},
+        "jobs": {"total": total, "done": int(done or 0), "failed": int(failed or 0), "cancelled": int(cancelled or 0)},
         "copies": {
             "unsent": by_state.get(ServerState.UNSENT, 0),
             "in_progress": by_state.get(ServerState.IN_PROGRESS, 0),

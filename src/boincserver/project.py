@@ -141,7 +141,7 @@ class Project:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise AlreadyServed(f"another server already serves {self.directory}") from None
+                raise AlreadyServed(f"another server already serves {self.directory}; stop it first") from None
             os.ftruncate(descriptor, 0)
             yield descriptor
         finally:
@@ -197,13 +197,17 @@ def checked_name(name: str) -> str:
 def _populate(path: Path, config: Config) -> None:
     path.mkdir(parents=True, mode=0o755)
     for folder in FOLDERS:
-        (path / folder).mkdir(mode=0o700 if folder in ("keys", "run") else 0o755)
+        # A server in front reads `download`; all the rest is nobody's business.
+        (path / folder).mkdir(mode=0o755 if folder == "download" else 0o700)
     key = signing.generate()
     write_secret(path / "keys" / "code_sign_private", key.text())
     (path / "keys" / "code_sign_public").write_text(key.public.text(), "ascii")
     write_secret(path / "keys" / "upload_secret", secrets.token_hex(32))
     # The URL of a database may hold its password.
     write_secret(path / "project.toml", configuration.render(config))
+    # Addresses and keys of volunteers are in it; SQLite makes its further files as this one is.
+    if not config.database:
+        (path / "database.sqlite3").touch(0o600)
     database = Project(path, config).open_database()
     database.close()
 

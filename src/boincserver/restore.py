@@ -136,7 +136,7 @@ def _folders(scratch: Path, manifest: Manifest, old: Path | None) -> None:
         for folder in FILES:
             link_tree(old / folder, scratch / folder)
     for folder in FOLDERS:
-        (scratch / folder).mkdir(mode=0o700 if folder in ("keys", "run") else 0o755, exist_ok=True)
+        (scratch / folder).mkdir(mode=0o755 if folder == "download" else 0o700, exist_ok=True)
 
 
 def _tables(scratch: Path, url: str, now: int) -> None:
@@ -149,6 +149,8 @@ def _tables(scratch: Path, url: str, now: int) -> None:
     copy = scratch / "database.backup"
     (scratch / "database.sqlite3").rename(copy)
     project = Project(scratch, config)
+    if not config.database:
+        (scratch / "database.sqlite3").touch(0o600)
     database = snapshot.load(copy, project.database_url)
     try:
         outputs = Outputs(scratch / "templates", f"{config.url}file_upload_handler", project.upload_secret)

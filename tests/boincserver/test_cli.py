@@ -196,3 +196,69 @@ def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
         assert "already serves" in run("keys", "rotate", directory).stderr
         assert run("keys", "show", directory).stdout.startswith("1024\n")
     assert ask("doctor", directory)["findings"] == []
+
+
+def test_what_a_person_gets_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(tmp_path / "p")
+    program = tmp_path / "up.sh"
+    program.write_text("#!/bin/sh\n")
+    assert cli.main([]) == 2
+    assert "create, serve and look after" in capsys.readouterr().err
+    assert cli.main(["user"]) == 2
+    assert "reset-password" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.startswith("boincserver 1.")
+    assert cli.main(["create", directory, "--url", f"http://127.0.0.1:{free_port()}/"]) == 0
+    capsys.readouterr()
+
+    def fails(*command: str, stdin: str = "") -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "boincserver", *command], input=stdin, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode != 0, done.stdout
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    with serving(directory):
+        user = ["--email", "me@example.org"]
+        assert "at least 6 characters" in fails("user", "add", directory, *user, "--password", "12345")
+        assert cli.main(["user", "add", directory, *user, "--name", "Me"]) == 0
+        assert "already" not in capsys.readouterr().out
+        assert cli.main(["user", "add", directory, *user, "--name", "You"]) == 0
+        assert "was there already; its name and password are as before" in capsys.readouterr().out
+        assert "no account with the address" in fails("user", "password", directory, "--email", "a@b.c")
+        assert "at least 6 characters" in fails("user", "password", directory, *user, stdin="12345\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "boincserver", "user", "password", directory, *user],
+            input="not on the command line\n", capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        assert "is changed" in done.stdout
+        assert cli.main(["app", "add", directory, "up", str(program)]) == 0
+        create = ["job", "create", directory, "up", "--batch", "never"]
+        assert "at least 1" in fails(*create, "--count", "0")
+        assert "No such file" in fails(*create, "--input", "none.txt=in")
+        assert "line 1 of standard input describes no job" in fails(*create, stdin='{"name": 3}\n')
+        assert "line 2 of standard input" in fails(*create, stdin='{"name": "a"}\n{"name": "a b"}\n')
+        assert "there is no application 'down'" in fails("job", "create", directory, "down", "--count", "2")
+        assert "stop it first" in fails("keys", "rotate", directory)
+        capsys.readouterr()
+        # Of all this no batch is left.
+        assert cli.main(["batch", "list", directory]) == 0
+        assert capsys.readouterr().out == "none\n"
+        assert cli.main(["job", "create", directory, "up", "--count", "2"]) == 0
+        assert cli.main(["batch", "cancel", directory, "jobs"]) == 0
+        capsys.readouterr()
+        assert cli.main(["status", directory]) == 0
+        assert "2 in all, 0 done, 0 failed, 2 cancelled" in capsys.readouterr().out
+
+
+def test_who_else_is_on_the_machine_reads_nothing(tmp_path: Path) -> None:
+    directory = tmp_path / "p"
+    assert cli.main(["create", str(directory), "--url", f"http://127.0.0.1:{free_port()}/"]) == 0
+    with serving(directory) as server:
+        server.control.create_account("a@example.org")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+    open_to_all = {name for name, mode in modes.items() if mode & 0o077}
+    assert open_to_all <= {"download", "stats"}  # what a server in front reads
+    assert {"database.sqlite3", "database.sqlite3-wal", "keys", "upload", "log", "project.toml"} <= set(modes)

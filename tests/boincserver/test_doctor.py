@@ -110,6 +110,10 @@ def test_secrets_that_others_may_read(directory: Path) -> None:
     (text,) = texts(checkup.secrets(made), grave=True)
     assert text.endswith(f"say: chmod 700 {directory / 'keys'}")
     (directory / "keys").chmod(0o700)
+    (directory / "database.sqlite3").chmod(0o644)
+    (text,) = texts(checkup.secrets(made), grave=True)
+    assert "others may read volunteers' addresses and keys" in text
+    (directory / "database.sqlite3").chmod(0o600)
     (directory / "project.toml").chmod(0o644)
     assert list(checkup.secrets(made)) == []
     configure(directory, database="mysql+pymysql://pi:secret@db/pi")

@@ -6,7 +6,7 @@ import argparse
 import time
 from typing import Any
 
-from boincserver.commands.show import command, show, table
+from boincserver.commands.show import command, positive, show, table
 from boincserver.errors import BoincServerError
 
 __all__ = ["add"]
@@ -15,19 +15,12 @@ __all__ = ["add"]
 def add(user: Any) -> None:
     """Declare them, among the commands about accounts."""
     new = command(user, "invite", _invite, "print a code with which others can make an account")
-    new.add_argument("--uses", type=_positive, default=1, metavar="N", help="for how many accounts (default: 1)")
+    new.add_argument("--uses", type=positive, default=1, metavar="N", help="for how many accounts (default: 1)")
     new.add_argument("--days", type=int, default=30, metavar="N", help="for how many days (default: 30; 0: for ever)")
     new.add_argument("--note", default="", help="for whom it is; only the operator sees it")
     command(user, "invitations", _invitations, "codes, and how often they can still be used")
     revoke = command(user, "uninvite", _uninvite, "take a code back")
     revoke.add_argument("code", metavar="CODE", help="as `user invite` printed it")
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError("it is for at least one account")
-    return number
 
 
 def _invite(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from boincserver.commands import doctor, invite, keys, log, rights, share
-from boincserver.commands.show import command, group, show, table
+from boincserver.commands.show import asked_for, command, group, show, table
 from boincserver.errors import BoincServerError, ServerNotRunning
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
     command(user, "list", _user_list, "accounts, their hosts and credit")
     password = command(user, "password", _user_password, "set an account's password")
     password.add_argument("--email", required=True, help="the account's e-mail address")
-    password.add_argument("--password", required=True, help="the new password")
+    password.add_argument("--password", default=None, help="the new password (default: it is asked for)")
 
     key = command(user, "key", _user_key, "print an account's key, or its weak one")
     key.add_argument("--email", required=True, help="the account's e-mail address")
@@ -153,7 +153,8 @@ def _status(options: argparse.Namespace) -> int:
     jobs, copies = status["jobs"], status["copies"]
     lines = [
         f"{status['name']} at {status['url']}: {'running' if status['running'] else 'not running'}",
-        f"jobs    {jobs['total']} in all, {jobs['done']} done, {jobs['failed']} failed",
+        f"jobs    {jobs['total']} in all, {jobs['done']} done, {jobs['failed'] - jobs['cancelled']} failed, "
+        f"{jobs['cancelled']} cancelled",
         f"copies  {copies['unsent']} unsent, {copies['in_progress']} in progress, {copies['over']} over",
     ]
     if status["running"]:
@@ -204,9 +205,14 @@ def _user_add(options: argparse.Namespace) -> int:
     from boincserver.project import Project
 
     project = Project.open(options.directory)
-    key = connect(project.directory).create_account(options.email, options.name, options.password)
-    document = {"email": options.email, "key": key, "url": project.config.url}
-    return show(options, document, f"{key}\nTo join: boinccmd --project_attach {project.config.url} {key}")
+    control = connect(project.directory)
+    try:
+        key, created = control.keys(options.email)["key"], False
+    except BoincServerError:
+        key, created = control.create_account(options.email, options.name, options.password), True
+    there = "" if created else "\nThe account was there already; its name and password are as before."
+    document = {"email": options.email, "key": key, "url": project.config.url, "created": created}
+    return show(options, document, f"{key}\nTo join: boinccmd --project_attach {project.config.url} {key}{there}")
 
 
 def _user_list(options: argparse.Namespace) -> int:
@@ -220,7 +226,10 @@ def _user_list(options: argparse.Namespace) -> int:
 def _user_password(options: argparse.Namespace) -> int:
     from boincserver.control import connect
 
-    connect(options.directory).set_password(options.email, options.password)
+    control = connect(options.directory)
+    control.keys(options.email)  # nobody is asked for a password of an account that there is not
+    password = asked_for("New password: ", twice=True) if options.password is None else options.password
+    control.set_password(options.email, password)
     return show(options, {"email": options.email}, f"The password of {options.email} is changed.")
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import getpass
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from boincserver.commands.show import command, show
+from boincserver.commands.show import asked_for, command, show
 from boincserver.errors import BoincServerError
 
 __all__ = ["add"]
@@ -39,9 +38,7 @@ def _passphrase(path: str | None, wanted: bool, *, twice: bool = False) -> str:
     if path is not None:
         text = Path(path).expanduser().read_text("utf-8").strip("\r\n")
     elif wanted and sys.stdin.isatty():
-        text = getpass.getpass("Passphrase of the keys: ")
-        if twice and getpass.getpass("Once more: ") != text:
-            raise BoincServerError("the two passphrases differ")
+        text = asked_for("Passphrase of the keys: ", twice=twice)
     elif wanted:
         raise BoincServerError("say where the passphrase is: --passphrase-file PATH")
     else:

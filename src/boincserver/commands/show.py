@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import getpass
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-__all__ = ["command", "group", "program", "show", "show_error", "table"]
+from boincserver.errors import BoincServerError
+
+__all__ = ["asked_for", "command", "group", "positive", "program", "show", "show_error", "subcommands", "table"]
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -36,8 +39,36 @@ def program(commands: Any, name: str, function: Command, what: str) -> argparse.
 
 def group(commands: Any, name: str, what: str) -> Any:
     """Declare a command that has commands of its own."""
-    parser = commands.add_parser(name, help=what, description=what)
-    return parser.add_subparsers(required=True, metavar="COMMAND")
+    return subcommands(commands.add_parser(name, help=what, description=what))
+
+
+def subcommands(parser: argparse.ArgumentParser) -> Any:
+    """Where its commands are declared; without one it says which there are."""
+
+    def tell(_options: argparse.Namespace) -> int:
+        parser.print_help(sys.stderr)
+        return 2
+
+    parser.set_defaults(command=tell, json=False, log_level="info")
+    return parser.add_subparsers(metavar="COMMAND")
+
+
+def positive(text: str) -> int:
+    """The argument of an option that counts something."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
+def asked_for(what: str, *, twice: bool = False) -> str:
+    """A secret: typed unseen by a person, or a line of standard input."""
+    if not sys.stdin.isatty():
+        return sys.stdin.readline().rstrip("\r\n")
+    text = getpass.getpass(what)
+    if twice and getpass.getpass("Once more: ") != text:
+        raise BoincServerError("the two differ; nothing is changed")
+    return text
 
 
 def show(options: argparse.Namespace, document: Mapping[str, Any], text: str) -> int:

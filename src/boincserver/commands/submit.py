@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from boincserver.commands.keys import read_private_key
-from boincserver.commands.show import command, group, program, show, table
+from boincserver.commands.show import command, group, positive, program, show, table
 from boincserver.errors import BoincServerError
 
 __all__ = ["add"]
@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
         "files", metavar="FILE", nargs="+", help="the main program, then further files (PATH or PATH=NAME)"
     )
     new.add_argument("--platform", default="x86_64-pc-linux-gnu", help="BOINC's name of it (default: %(default)s)")
-    new.add_argument("--version", default=None, metavar="1.02", help="(default: the next one)")
+    new.add_argument("--version", default=None, metavar="1.02", help="the version's number (default: the next one)")
     new.add_argument("--gzip", action="store_true", help="let clients fetch the files compressed")
     new.add_argument("--plan-class", default="", help="the version's plan class (default: none)")
     new.add_argument("--beta", action="store_true", help="for those volunteers alone who allow it")
@@ -55,10 +55,10 @@ def add(commands: Any) -> None:
     create.add_argument("--input", action="append", metavar="PATH[=NAME]", help="an input file of every job")
     create.add_argument("--output", action="append", metavar="NAME[=BYTES]", help="an output (default: out=100000000)")
     create.add_argument(
-        "--count", type=int, default=1, help="how many jobs (default: 1); {n} in --command is the number"
+        "--count", type=positive, default=1, help="how many jobs (default: 1); {n} in --command is the number"
     )
     create.add_argument("--command", dest="command_line", default="", help="arguments for the program")
-    create.add_argument("--quorum", type=int, default=1, help="how many results are to be compared (default: 1)")
+    create.add_argument("--quorum", type=positive, default=1, help="how many results are to be compared (default: 1)")
     create.add_argument("--copy-files", action="store_true", help="real files under their names, for any program")
 
     batch = group(commands, "batch", "batches of jobs")
@@ -149,7 +149,6 @@ def _job_create(options: argparse.Namespace) -> int:
     from boincserver.control import Job, connect
 
     control = connect(options.directory)
-    batch = control.create_batch(options.app, options.batch)
     inputs = {name: control.put_file(path) for path, name in map(_named, options.input or [])}
     outputs = dict(_output(text) for text in options.output or ["out=100000000"])
     if options.input is None and options.count == 1 and not sys.stdin.isatty():
@@ -166,6 +165,7 @@ def _job_create(options: argparse.Namespace) -> int:
             )
             for n in range(options.count)
         ]
+    batch = control.create_batch(options.app, options.batch)
     created = control.create_jobs(batch.id, jobs)
     there = len(jobs) - created
     kept = f" {there} were there already." if there else ""
@@ -188,12 +188,15 @@ def _lines() -> Iterator[tuple[int, str]]:
 def _described(line: str, number: int) -> Any:
     """A job from a line of JSON: the fields of `records.Job`; an input as text is its content."""
     from boincserver.control import Job
+    from boincserver.job_check import check_job
 
     try:
         document = json.loads(line)
         document["inputs"] = {name: text.encode() for name, text in document.get("inputs", {}).items()}
-        return Job(**document)
-    except (ValueError, TypeError, AttributeError) as error:
+        job = Job(**document)
+        check_job(job)
+        return job
+    except (BoincServerError, ValueError, TypeError, AttributeError) as error:
         raise BoincServerError(f"line {number} of standard input describes no job: {error}") from error
 
 
