@@ -56,9 +56,9 @@ class AccountCalls:
     async def call_set_password(self, _data: memoryview, email: str, password: str) -> None:
         """Give an account another password."""
         user = accounts.by_email(self.service.database.reader(), email)
-        log.info("password-set", account=user.id, by="operator")
         stored = await self._stored(user.email_addr, password)
         await self.service.writer.run(lambda tx: accounts.set_password(tx.db, user.id, stored))
+        log.info("password-set", account=user.id, by="operator")
 
     async def call_reset_link(self, _data: memoryview, email: str, hours: float) -> str:
         """A link with which whoever has it sets the account's password, once."""

@@ -229,6 +229,8 @@ def test_what_a_person_gets_wrong_is_told(tmp_path: Path, capsys: pytest.Capture
         assert "was there already; its name and password are as before" in capsys.readouterr().out
         assert "no account with the address" in fails("user", "password", directory, "--email", "a@b.c")
         assert "at least 6 characters" in fails("user", "password", directory, *user, stdin="12345\n")
+        assert cli.main(["log", directory, "--event", "password-set"]) == 0
+        assert capsys.readouterr().out == ""
         done = subprocess.run(
             [sys.executable, "-m", "boincserver", "user", "password", directory, *user],
             input="not on the command line\n", capture_output=True, text=True, timeout=60, check=True,
