@@ -19,10 +19,13 @@ from tests.mariadb import MariaDB
 from tests.official import LIMIT, OfficialHost, OfficialServer, Tamper
 
 import pymw
-from boincserver.official import Batches, Settings, Tables
+from boincserver.official import Batches, OfficialProject, Settings, Tables
 from boincserver.official.sweeping import Sweep
+from boincserver.records import Job
 from boincserver.testing import wait_until
+from boincserver.testing.wire import Finished
 from pymw import Master, envelope
+from pymw.backends.boinc import packing
 from pymw.cli import main
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import PROGRESS
@@ -398,3 +401,67 @@ def test_a_database_that_is_not_as_expected_is_refused_by_name(
         assert future.cancel()
     official.sql("DROP TABLE batch")
     assert "has no table batch: is it the one of a BOINC project?" in with_config("<host>", "<host>")
+
+
+def test_proven_computers_go_unchecked(official: OfficialServer) -> None:
+    with (
+        Master(official.backend) as master,
+        pytest.raises(pymw.UnsupportedOption, match="needs a target_nresults of 2"),
+    ):
+        master.options(quorum="adaptive").submit(errands.double, 1)
+    official.sql("UPDATE app SET target_nresults = 2 WHERE name = 'pymw-adaptive'")  # the administrator
+    with computers(official, None, None), Master(official.backend) as master:
+        adaptive = master.options(quorum="adaptive")
+        assert adaptive.submit(errands.double, 1).result(LIMIT) == 2
+        assert states(official, "result", "validate_state") == [1, 1]
+        official.sql("UPDATE host_app_version SET consecutive_valid = 1000000000")
+        assert adaptive.submit(errands.double, 2).result(LIMIT) == 4
+    assert states(official, "workunit", "target_nresults") == [2, 1]
+    assert sorted(row["consecutive_valid"] for row in official.sql("SELECT * FROM host_app_version")) == [10**9, 10**9]
+
+
+def test_results_that_never_agree_end_with_where_they_differ(
+    official: OfficialServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "SPARE_RESULTS", 0)
+    with computers(official, *(said({"energy": n}) for n in (1, 2, 3))), Master(official.backend) as master:
+        error = master.options(quorum=2).submit(errands.double, 1).exception(LIMIT)
+    assert isinstance(error, pymw.WorkerLost)
+    assert len(error.attempts) == 3
+    assert all("two results differ at ['energy']" in attempt.ending for attempt in error.attempts)
+    assert states(official, "workunit", "error_mask") == [4]
+    assert states(official, "result", "validate_state") == [3, 3, 3]
+
+
+def test_what_comes_late_is_compared_with_what_was_taken(official: OfficialServer, hosts: list[OfficialHost]) -> None:
+    with contextlib.closing(OfficialProject.open(official.directory)) as project:
+        batch = project.create_batch("pymw", "late").id
+        with Master(official.backend) as master:
+            future = master.submit(errands.double, 21)
+            (job,) = official.sql("SELECT * FROM workunit")
+            assert project.create_jobs(batch, [Job(job["name"])]) == 0  # that name is taken
+            official.transition()
+            sent = official.send(hosts[0].host, hosts[0].user)
+            assert sent is not None
+            for _ in range(2):
+                project.hurry(job["batch"], [job["name"]])  # the second time nothing is left to be done
+                official.transition()
+            assert [hosts[1].step(official), hosts[2].step(official)] == [1, 0]
+            official.transition()
+            official.daemons_once()
+            assert future.result(LIMIT) == 42
+        (taken,) = official.sql("SELECT * FROM result WHERE hostid = %s", hosts[1].host)
+        official.transition()
+        official.delete_files()
+        assert official.one("workunit", "id", job["id"])["file_delete_state"] == 0  # one is still out
+        for reference in sent[1].outputs:
+            official.receive(reference.file.name, official.read_upload(taken["name"]))
+        official.report(sent[0], Finished(sent[1].name, 5, 0))
+        official.transition()
+        official.daemons_once()
+        late = official.one("result", "id", sent[0])
+        assert (late["validate_state"], late["granted_credit"]) == (1, taken["granted_credit"])
+        official.transition()
+        official.delete_files()
+    assert states(official, "workunit", "file_delete_state") == [2]
+    assert list((official.directory / "upload").glob("*/*")) == []

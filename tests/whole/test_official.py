@@ -18,6 +18,7 @@ from pymw.backends.boinc.worker_app import PLATFORMS
 from pymw.cli import main
 
 LIMIT = 120.0
+OURS = [f"{name} --app pymw --app pymw-adaptive -d 3" for name in ("pymw_validator", "pymw_assimilator")]
 CONFIG = """<?xml version="1.0" ?>
 <boinc>
     <config>
@@ -85,7 +86,7 @@ def test_the_application_is_in_place(directory: Path, capsys: pytest.CaptureFixt
         assert (place / program).stat().st_mode & 0o111
         assert [file.findtext("logical_name") for file in version.findall("file")].count("trusted_keys") == 1
     apps = ET.parse(directory / "project.xml").getroot()
-    assert [app.findtext("name") for app in apps.findall("app")] == ["uppercase", "pymw"]
+    assert [app.findtext("name") for app in apps.findall("app")] == ["uppercase", "pymw", "pymw-adaptive"]
     assert sorted(platform.findtext("name") for platform in apps.findall("platform")) == sorted(PLATFORMS)
     assert "<!-- ours -->" in (directory / "project.xml").read_text()
 
@@ -97,13 +98,14 @@ def test_the_daemons_are_among_those_of_the_project_once(directory: Path) -> Non
     before = (directory / "config.xml").read_text()
     for _ in range(2):
         assert install(directory, SigningKey.mine().told) == 0
-        assert commands() == ["feeder -d 3", "pymw_validator --app pymw -d 3", "pymw_assimilator --app pymw -d 3"]
+        assert commands() == ["feeder -d 3", *OURS]
     assert (directory / "config.xml.before-pymw").read_text() == before
-    (directory / "config.xml").write_text(
-        before.replace("<daemons>", "").replace("</daemons>", "").replace("<daemon><cmd>feeder -d 3</cmd></daemon>", "")
-    )
-    assert install(directory) == 0
-    assert commands() == ["pymw_validator --app pymw -d 3", "pymw_assimilator --app pymw -d 3"]
+    start, rest = before.split("<daemons>")
+    for without in ("", "<daemons/>", "<daemons />", "<daemons> </daemons>"):
+        (directory / "config.xml").write_text(start + without + rest.partition("</daemons>")[2])
+        assert install(directory) == 0
+        assert commands() == OURS
+        assert (directory / "config.xml").read_text().count("</daemons>") == 1
 
 
 def test_without_a_key_the_projects_own_is_trusted(directory: Path) -> None:

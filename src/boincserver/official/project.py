@@ -24,6 +24,7 @@ from boincserver.official.ending import UNFINISHED, end_jobs, unfinished
 from boincserver.official.settings import Settings
 from boincserver.official.tables import Tables, text
 from boincserver.records import Batch, Changes, Copy, HostInfo, Job, JobOutcome, JobState
+from boincserver.schema import app as app_table
 from boincserver.schema import app_version as version_table
 from boincserver.schema import batch as batch_table
 from boincserver.schema import workunit as workunit_table
@@ -99,6 +100,12 @@ class OfficialProject:
         with self._tables.asked():
             number = self._creation.app(app)
             return [text(row[0]) for row in self._tables.reader().all(_VERSIONS, app=number)]
+
+    def replicates(self, app: str) -> bool:
+        """Whether jobs of an application of this name can be run here, by several hosts until one is proven."""
+        with self._tables.asked():
+            row = self._tables.reader().get(app_table, ("id", "target_nresults"), name=app)
+            return row is not None and row[1] > 1 and bool(self._tables.reader().all(_VERSIONS, app=row[0]))
 
     # --- jobs go out ------------------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ _COLUMNS: Final[Any] = select(
     column("table_schema") == func.database(), column("table_name") == bindparam("name")
 )  # fmt: skip
 _NEEDED: Final[Mapping[str, frozenset[str]]] = {
-    "app": frozenset({"id", "name"}),
+    "app": frozenset({"id", "name", "target_nresults"}),
     "app_version": frozenset({"appid", "deprecated", "xml_doc", "version_num"}),
     "batch": frozenset(schema.batch.columns.keys()),
     "host": frozenset({"id", "userid", "rpc_time", "p_ncpus", "total_credit", "expavg_credit", "expavg_time"}),

@@ -24,7 +24,7 @@ from pymw.backends.boinc.canaries import Canaries
 from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
-from pymw.backends.boinc.packing import APP, Packer, Unit
+from pymw.backends.boinc.packing import ADAPTIVE_APP, APP, Packer, Unit
 from pymw.backends.boinc.place import Place, local_place, name_on_server, official_place, remote_place
 from pymw.backends.boinc.rules import Packed, Rule, Rules
 from pymw.backends.boinc.telling import in_words, state_in_words
@@ -145,12 +145,18 @@ class BoincBackend:
             raise UnsupportedOption(
                 "quorum", self.name, "an official server keeps its record of hosts to itself; ask for quorum=2"
             )
+        if call.options.quorum == ADAPTIVE and not self._place.replicates:
+            raise UnsupportedOption(
+                "quorum", self.name, f"its application {ADAPTIVE_APP} needs a target_nresults of 2 and a version"
+            )
         if isinstance(agree, str):
             tolerance(agree)
         elif self._place.directory is None:
             raise UnsupportedOption("agree", self.name, "a function runs only where the project is: boinc:DIR")
         if call.options.packages and self._place.packages is None:
-            raise UnsupportedOption("packages", self.name, "they are made ready where the project is: boinc:DIR")
+            raise UnsupportedOption(
+                "packages", self.name, "they are made ready where `boincserver` serves the project: boinc:DIR"
+            )
 
     def _attach(self, batch: Batch, attached: list[Unit]) -> Batch:
         """Wait for those tasks of a named run that an earlier process placed and that are still alive; the others."""

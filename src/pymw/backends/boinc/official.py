@@ -26,7 +26,7 @@ from boincserver.errors import BoincServerError
 from boincserver.official import Settings, is_official
 from boincserver.protocol.text import fields, sections
 from pymw.backends.boinc.keys import FILE, SigningKey, trust, trusted_file, trusted_others
-from pymw.backends.boinc.packing import APP
+from pymw.backends.boinc.packing import ADAPTIVE_APP, APP
 from pymw.backends.boinc.worker_app import PLATFORMS, worker_program
 from pymw.errors import BackendError
 from pymw.volunteer import TRUSTED
@@ -34,6 +34,7 @@ from pymw.volunteer import TRUSTED
 __all__ = ["install_app", "next_steps", "trusted_by"]
 
 API_VERSION = "7.5.0"  # from 6.0 on the client and the program share memory by a file, which is what pyboinc does
+APPS = {APP: "PyMW tasks", ADAPTIVE_APP: "PyMW tasks, checked until trusted"}
 DAEMONS = {"pymw_validator": "validate", "pymw_assimilator": "assimilate"}
 BACKUP = "config.xml.before-pymw"
 
@@ -56,7 +57,8 @@ def install_app(directory: Path, keys: Sequence[str]) -> Path:
     for script, command in DAEMONS.items():
         _write_script(directory / "bin" / script, command, directory)
     _add_daemons(directory / "config.xml")
-    return _install(directory / "apps" / APP, files)
+    made = [_install(directory / "apps" / app, files) for app in APPS]
+    return made[0]
 
 
 def next_steps(directory: Path) -> str:
@@ -67,7 +69,8 @@ def next_steps(directory: Path) -> str:
         f"  bin/stop; bin/start      (it runs {' and '.join(DAEMONS)} from now on)\n"
         f"Scripts on this machine, run by the project's user: Master('boinc:{directory}').\n"
         f"For scripts elsewhere, --trust their key too, and for each account that is to submit\n"
-        f"  bin/manage_privileges grant USERID {APP}"
+        f"  bin/manage_privileges grant USERID {APP}\n"
+        f"For quorum='adaptive', let {ADAPTIVE_APP} have a target_nresults of 2 (ops pages, Manage applications)."
     )
 
 
@@ -148,7 +151,8 @@ def _describe(path: Path) -> None:
     except ET.ParseError as error:
         raise BackendError(f"{path} cannot be read: {error}") from error
     known = {(element.tag, (element.findtext("name") or "").strip()) for element in root}
-    wanted = [("app", APP, "PyMW tasks"), *(("platform", name, name) for name in PLATFORMS)]
+    apps = [("app", app, shown) for app, shown in APPS.items()]
+    wanted = [*apps, *(("platform", name, name) for name in PLATFORMS)]
     added = "".join(
         f"    <{tag}>\n        <name>{name}</name>\n"
         f"        <user_friendly_name>{shown}</user_friendly_name>\n    </{tag}>\n"
@@ -172,20 +176,26 @@ def _add_daemons(path: Path) -> None:
     text = path.read_text("utf-8")
     commands = [command.split() for each in ET.fromstring(text).iter("daemon") if (command := each.findtext("cmd"))]  # noqa: S314
     known = {Path(words[0]).name for words in commands if words}
+    named = " ".join(f"--app {app}" for app in APPS)
     added = "".join(
-        f"        <daemon>\n            <cmd>{script} --app {APP} -d 3</cmd>\n        </daemon>\n"
+        f"        <daemon>\n            <cmd>{script} {named} -d 3</cmd>\n        </daemon>\n"
         for script in DAEMONS
         if script not in known
     )
     if not added:
         return
-    end = text.rfind("</daemons>")
-    if end < 0:
-        end = text.rindex("</boinc>")
-        added = f"    <daemons>\n{added}    </daemons>\n"
-    end = text.rindex("\n", 0, end) + 1 if "\n" in text[:end] and not text[:end].rpartition("\n")[2].strip() else end
     shutil.copy2(path, path.with_name(BACKUP))
-    _replace(path, text[:end] + added + text[end:])
+    _replace(path, _with_daemons(text, added))
+
+
+def _with_daemons(text: str, added: str) -> str:
+    """The text of config.xml with these daemons behind those that are there."""
+    text = re.sub(r"<daemons\s*/>", "<daemons></daemons>", text)
+    if "</daemons>" not in text:
+        head, _, tail = text.rpartition("</boinc>")
+        text = f"{head}<daemons></daemons>\n</boinc>{tail}"
+    head, _, tail = text.rpartition("</daemons>")
+    return f"{head.rstrip()}\n{added}    </daemons>{tail}"
 
 
 def _replace(path: Path, text: str) -> None:

@@ -17,7 +17,7 @@ from pymw.backends.boinc.keys import SigningKey, trusted_others
 from pymw.backends.boinc.offer import offer
 from pymw.backends.boinc.official import trusted_by
 from pymw.backends.boinc.packages import Packages
-from pymw.backends.boinc.packing import APP
+from pymw.backends.boinc.packing import ADAPTIVE_APP, APP
 from pymw.backends.boinc.project import Project
 from pymw.backends.boinc.worker_app import Worker, worker_program
 from pymw.backends.protocol import RunHandle
@@ -38,6 +38,7 @@ class Place:
     one_result_per_user: bool = True  # whether copies of a job go to different users, not only to different hosts
     packages: Packages | None = None  # what makes sets of packages; None: only the project's own machine can
     compares: bool = True  # by our rules; else as the project's operator chose for our application
+    replicates: bool = True  # whether it has our application whose results go unchecked once a host is proven
     close: Callable[[], None] = lambda: None
     page: Callable[[str], str] = lambda name: ""  # where a run is shown to people; empty: nowhere
     gather: Callable[[int], object] = lambda batch: None  # makes one batch of what the run is here and over the network
@@ -92,7 +93,8 @@ def official_place(directory: Path) -> Place:
         raise
     worker = Worker(settings.master_url, key, worker_program(), trusted_others(directory))
     by_user = settings.one_result_per_user
-    return Place(f"boinc:{directory}", project, worker, directory, by_user, close=project.close)
+    replicates = project.replicates(ADAPTIVE_APP)
+    return Place(f"boinc:{directory}", project, worker, directory, by_user, replicates=replicates, close=project.close)
 
 
 def remote_place(url: str) -> Place:
