@@ -107,9 +107,17 @@ class Passing(io.TextIOBase):
         self.beneath.write(text)
         return len(text)
 
+    def writable(self) -> bool:
+        """It is."""
+        return True
+
     def flush(self) -> None:
         """Pass it on."""
         self.beneath.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        """As what is beneath has it: its buffer, say, by which bytes go past us."""
+        return getattr(self.beneath, name)
 
     def fileno(self) -> int:
         """The descriptor beneath, for subprocesses."""

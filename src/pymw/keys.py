@@ -109,10 +109,10 @@ class UnderWay:
     def key(self, index: int, *, ends: bool) -> str | None:
         """The key of a task, None if it is not under way; it `ends` with this."""
         part = self._part(index)
-        if part is None or index not in part.indices:
+        if part is None:
             return None
-        position = part.indices.index(index)
-        if part.ended[position]:
+        position = bisect.bisect_left(part.indices, index)
+        if position == len(part.indices) or part.indices[position] != index or part.ended[position]:
             return None
         if ends:
             part.ended[position] = 1

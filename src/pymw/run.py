@@ -113,7 +113,9 @@ class Run:
                 _append(events, event)
         if not missing:
             return None, events
-        wanted = batch if len(missing) == len(batch) else batch.pick(missing)
+        wanted = batch
+        if len(missing) < len(batch):
+            wanted = dataclasses.replace(batch.pick(missing), keys=Keys(batch.keys[position] for position in missing))
         assert wanted.keys is not None
         self._journal.ask(wanted.keys, _name(batch.call))
         self._under_way.setdefault(batch.call, UnderWay()).add(wanted)
@@ -154,8 +156,9 @@ class Run:
     def close(self) -> None:
         """Let go of the run."""
         self.turns.close()
-        self._occurrences.close()
-        self._journal.close()
+        with self.turns:  # somebody may just be asking for a key
+            self._occurrences.close()
+            self._journal.close()
 
     # RunHandle.
 

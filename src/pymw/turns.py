@@ -39,10 +39,10 @@ class Turns:
     def hand_over(self, steps: Iterator[None]) -> None:
         """Whoever has the turn gives it to a thread that takes these steps, unless the run is closed meanwhile."""
         with self._changed:
+            thread = threading.Thread(target=self._take, args=(steps,), name="pymw keys", daemon=True)
+            thread.start()
+            self._thread, self._holder = thread, thread.ident
             self._depth += 1
-            self._thread = threading.Thread(target=self._take, args=(steps,), name="pymw keys", daemon=True)
-            self._thread.start()
-            self._holder = self._thread.ident
 
     def _take(self, steps: Iterator[None]) -> None:
         with self._changed:

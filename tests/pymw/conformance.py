@@ -342,6 +342,14 @@ class Beside(Backed):
         else:
             assert told == [("", ""), ("", "")]
 
+    def test_standard_output_is_as_usual(self, master: Master) -> None:
+        def look() -> tuple[bool, object, str]:
+            return sys.stdout.writable(), getattr(sys.stdout, "errors", None), type(sys.stdout.buffer).__name__
+
+        alone = [master.submit(look).result(self.limit) for _ in range(2)]
+        assert alone[0] == alone[1]
+        assert alone[0][0]
+
     def test_a_task_that_fails_tells_what_it_had_to_tell(self, master: Master) -> None:
         future = master.submit(tell_and_fail)
         with pytest.raises(ValueError, match="no further"):

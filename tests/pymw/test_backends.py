@@ -279,6 +279,33 @@ def test_mpi() -> None:
     assert re.search(r"^\d{2} passed in", done.stdout, re.MULTILINE), done.stdout + done.stderr
 
 
+def test_ranks_do_not_run_the_script_again(tmp_path: Path) -> None:
+    if shutil.which("mpiexec") is None or importlib.util.find_spec("mpi4py") is None:
+        pytest.skip("not installed: mpiexec or mpi4py (the extra mpi and Debian's openmpi-bin)")
+    script = tmp_path / "script.py"
+    script.write_text(UNGUARDED)
+    command = ["mpiexec", "--allow-run-as-root", "--oversubscribe", "-n", "3", sys.executable, "-m", "mpi4py.futures"]
+    done = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert done.stdout == "[3, 6, 9]\n12\n", done.stderr
+
+
+UNGUARDED = """
+from pymw import Master
+
+factor = 3
+
+def scaled(x):
+    return plus_one(x) * factor
+
+def plus_one(x):
+    return x + 1
+
+with Master("mpi") as master:
+    print(list(master.map(scaled, range(3))))
+    print(master.submit(lambda x: scaled(x), 3).result())
+"""
+
+
 def test_an_unknown_backend_is_told_with_those_there_are() -> None:
     with pytest.raises(UnknownBackend, match=r"boinc, boinc\+http, boinc\+https, dask, local, memory, mpi"):
         Master("cloud")

@@ -15,7 +15,8 @@ def open_mpi(address: str, setup: Setup) -> Backend:
     """``mpi``: all ranks but the first. MPI cannot lose a rank: the whole job ends with it."""
     if address:
         raise BackendError(f"mpi:{address}: nothing follows the colon; mpiexec says where the ranks run")
-    executor = importlib.import_module("mpi4py.futures").MPIPoolExecutor(max_workers=setup.max_workers)
+    futures = importlib.import_module("mpi4py.futures")
+    executor = futures.MPIPoolExecutor(max_workers=setup.max_workers, main=False)  # nobody runs the script again
     executor.bootup(wait=True)
     ranks = max(1, executor.num_workers)
     return ExecutorBackend(
