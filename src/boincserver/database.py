@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -94,7 +95,7 @@ def _ids_of(table: Table) -> ClauseElement:
 class _Prepared:
     """A statement as the driver wants it: text, and how to order the parameters."""
 
-    __slots__ = ("defaults", "order", "statement", "text")
+    __slots__ = ("_pick", "defaults", "order", "statement", "text")
 
     def __init__(self, statement: ClauseElement, dialect: sqlalchemy.Dialect) -> None:
         compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
@@ -105,6 +106,8 @@ class _Prepared:
         self.defaults = {name: value for name, value in compiled.params.items() if value is not None}
         if self.order is not None and dialect.paramstyle == "qmark":
             self._write_out_constants(self.order)
+        # Quicker than a loop where there are several, and there mostly are.
+        self._pick = itemgetter(*self.order) if self.order and len(self.order) > 1 else None
 
     def _write_out_constants(self, order: list[str]) -> None:
         """Where a parameter's value decides whether an index serves, SQLite plans a statement anew for each value."""
@@ -116,6 +119,8 @@ class _Prepared:
 
     def arguments(self, given: Parameters) -> Any:
         values = {**self.defaults, **given} if self.defaults else given
+        if self._pick is not None:
+            return self._pick(values)
         return [values[name] for name in self.order] if self.order is not None else values
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -21,6 +22,7 @@ _SUFFIX: Final = re.compile(r"[A-Za-z0-9._-]{0,64}")
 _CHUNK: Final = 1 << 20
 
 
+@lru_cache(maxsize=4096)
 def fanout(name: str, folders: int = FANOUT) -> str:
     """The folder of a file among so many, by the official rule."""
     return f"{int(hashlib.md5(name.encode()).hexdigest()[1:8], 16) % folders:x}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from boincserver.protocol.text import element, escape, flag
@@ -159,6 +160,8 @@ class ExpectedOutput:
     optional: bool
 
 
+# A copy's document is asked several times: by its upload, its report, its validator and whoever deletes its files.
+@lru_cache(maxsize=2048)
 def expected_outputs(result_xml: str) -> tuple[ExpectedOutput, ...]:
     """The output files that a copy is to bring back, in order."""
     sizes = {name: int(float(size)) for name, size in _MAX_NBYTES.findall(result_xml)}
