@@ -23,7 +23,7 @@ __all__ = ["Entry", "Feeder"]
 
 _AT_A_TIME: Final = 100
 _TURN: Final = 10
-"""Seconds between two times at which everything in memory makes room for what is in the tables alone."""
+"""Seconds in which nobody took anything, after which all in memory makes room for what is in the tables alone."""
 _HELP: Final = 50
 """Copies of other processes' that are read at a time."""
 
@@ -83,7 +83,8 @@ class Feeder:
         self._more_in_tables = True
         self._passed: dict[int, int] = {}
         """For each priority up to which copy nobody wanted what was in memory; what follows has its turn."""
-        self._turned = 0
+        self._looked = 0
+        self._taken = False
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -108,7 +109,8 @@ class Feeder:
             self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
 
     def take(self, entry: Entry) -> None:
-        """This copy is being sent, or not needed any more."""
+        """This copy is being sent."""
+        self._taken = True
         self.drop(entry.id)
 
     def drop(self, number: int) -> None:
@@ -133,6 +135,8 @@ class Feeder:
     def refill(self, db: Session) -> None:
         """Read from the tables if less than half of what fits is left and there may be more."""
         if self._more_in_tables and len(self._entries) <= self._size // 2:
+            if self._taken:
+                self._passed.clear()  # what was passed is the oldest, and somebody else may want it by now
             rows = self._read(db, self._shard, self._size, self._passed)
             if len(rows) < self._size and self._passed:
                 self._keep(rows)
@@ -145,10 +149,12 @@ class Feeder:
             self._keep(self._read(db, Shard(), _HELP, {}))
 
     def turn(self, now: int) -> None:
-        """A host that wanted work could have nothing of this: let what is in the tables alone come forward."""
-        if not self._more_in_tables or abs(now - self._turned) < _TURN:
+        """A host could have nothing of this. If for a while nobody could, let what is in the tables come forward."""
+        if self._taken:
+            self._taken, self._looked = False, now
+        if not self._more_in_tables or abs(now - self._looked) < _TURN:
             return
-        self._turned = now
+        self._looked = now
         for queues in self._queues.values():
             for priority, queue in queues.items():
                 self._passed[priority] = max(self._passed.get(priority, 0), *queue)

@@ -24,6 +24,7 @@ from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, ser
 from boincserver.testing.wire import Finished, RequestParts, format_request
 
 from .conftest import PLATFORM, add_app, configure, make_project
+from .world import Computer, World, key
 
 DAY = 86400
 WINDOWS = "windows_x86_64"
@@ -202,6 +203,29 @@ def test_what_nobody_may_have_does_not_stand_before_what_somebody_may(
         server.control.create_jobs(batch.id, [Job(f"j{n}", {}, {}) for n in range(5)])
         key = server.control.create_account("v@example.org")
     assert asyncio.run(sent_to_one_user(directory, key)) == {f"q{n}" for n in range(50)} | {f"j{n}" for n in range(5)}
+
+
+def test_a_host_that_may_have_nothing_puts_nobody_elses_jobs_off(directory: Path, tmp_path: Path) -> None:
+    project.create(directory, f"http://127.0.0.1:{free_port()}/", open_accounts=True)
+    configure(directory, feeder_size=10)
+    with serving(directory) as server:
+        add_app(server.control, tmp_path)
+        batch = server.control.create_batch("upper", "b")
+        server.control.create_jobs(batch.id, [Job(f"j{n}", {}, {}, rsc_fpops_est=1e15) for n in range(40)])
+        (directory / "key0").write_text(server.control.create_account("v@example.org"))
+    world = World(directory, tmp_path / "world")
+    try:
+        able, slow = Computer(key(world, 0), fpops=1e10), Computer(key(world, 0), fpops=1e9)
+        sent = []
+        for _ in range(40):
+            world.ahead += 20
+            assert world.contact(slow, want=1).jobs == ()
+            sent += [job.workunit_name for job in world.contact(able, want=1).jobs]
+            for name in list(able.held):
+                world.finish(able, name)
+        assert sent == [f"j{n}" for n in range(40)]
+    finally:
+        world.close()
 
 
 class Clock:

@@ -18,7 +18,7 @@ from boincserver.states import Outcome, ServerState, ValidateState
 from boincserver.testing import serving
 
 from .conftest import add_app, configure, make_project
-from .world import LINUX, WINDOWS, Computer, World
+from .world import LINUX, WINDOWS, Computer, World, key
 
 HOUR, DAY = 3600, 86400
 TEMPLATE: list[Path] = []
@@ -61,10 +61,6 @@ def world() -> Iterator[World]:
     made = new_world()
     yield made
     made.close()
-
-
-def key(world: World, number: int) -> str:
-    return (world.directory / f"key{number}").read_text()
 
 
 # --- single rules -----------------------------------------------------------------------------------------------------

@@ -36,10 +36,16 @@ class Computer:
     key: str
     os_name: str = LINUX
     ncpus: int = 1
+    fpops: float = 1e9
     cpid: str = field(default_factory=lambda: secrets.token_hex(16))
     hostid: int = 0
     held: dict[str, JobToSend] = field(default_factory=dict)
     finished: dict[str, Finished] = field(default_factory=dict)
+
+
+def key(world: World, number: int) -> str:
+    """An account's key, where the template keeps it."""
+    return (world.directory / f"key{number}").read_text()
 
 
 class World:
@@ -118,7 +124,7 @@ class World:
         want = computer.ncpus - len(computer.held) if want is None else want
         parts = RequestParts(
             computer.key, computer.hostid, 0, computer.cpid, PLATFORM, computer.ncpus, float(want), float(want), "",
-            list(computer.finished.values()), list(computer.held), os_name=computer.os_name,
+            list(computer.finished.values()), list(computer.held), fpops=computer.fpops, os_name=computer.os_name,
         )  # fmt: skip
         request = parse_request(format_request(parts))
         reply = self.change(lambda tx: self.service.scheduler.handle(tx, request, "127.0.0.1", self.service.clock()))
