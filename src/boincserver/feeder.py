@@ -150,7 +150,7 @@ class Feeder:
 
     def turn(self, now: int) -> None:
         """A host could have nothing of this. If for a while nobody could, let what is in the tables come forward."""
-        if self._taken:
+        if self._taken or not self._looked:
             self._taken, self._looked = False, now
         if not self._more_in_tables or abs(now - self._looked) < _TURN:
             return
