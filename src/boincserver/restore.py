@@ -84,7 +84,8 @@ def _to_replace(path: Path, replacing: bool) -> Project | None:
 def _unpack(archive: Path, scratch: Path) -> Manifest:
     try:
         with tarfile.open(archive, "r:gz") as packed:
-            packed.extractall(scratch, filter="data")
+            packed.extraction_filter = getattr(tarfile, "data_filter", None)  # Python 3.11.4 and later
+            packed.extractall(scratch, map(_plain, packed))
         document = json.loads((scratch / "manifest.json").read_text("utf-8"))
         manifest = Manifest(**document)
     except FileNotFoundError as error:
@@ -98,6 +99,13 @@ def _unpack(archive: Path, scratch: Path) -> Manifest:
     if digest_file(scratch / "database.sqlite3", "sha256") != manifest.database_sha256:
         raise RestoreError(f"the tables in {archive} are damaged")
     return manifest
+
+
+def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    """What backups hold, files and folders below their own: a link, or a path that leads out, was slipped in."""
+    if not (member.isfile() or member.isdir()) or member.name.startswith("/") or ".." in member.name.split("/"):
+        raise tarfile.TarError(f"{member.name!r} is not of a backup")
+    return member
 
 
 def _keys(

@@ -183,6 +183,13 @@ def test_damaged_backups_change_nothing(directory: Path, tmp_path: Path) -> None
         bad.write_bytes(content)
         with pytest.raises(RestoreError):
             restore(bad, tmp_path / "p")
+    for member in (tarfile.TarInfo("../evil"), tarfile.TarInfo("/evil"), tarfile.TarInfo("link")):
+        if member.name == "link":
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+        with tarfile.open(bad, "w:gz") as archive:
+            archive.addfile(member)
+        with pytest.raises(RestoreError, match="is not of a backup"):
+            restore(bad, tmp_path / "p")
     with pytest.raises(RestoreError, match="there is no backup"):
         restore(tmp_path / "absent", tmp_path / "p")
     with pytest.raises(ProjectExists, match="--replace"):

@@ -40,6 +40,7 @@ def _findings(project: Any, *, offline: bool) -> Iterator[Any]:
     from boincserver.checkup import Finding
     from boincserver.doctor import examine
     from boincserver.files import FileStore
+    from boincserver.hindrance import hindrances
     from boincserver.reachable import reachable
 
     now = time.time()
@@ -53,6 +54,7 @@ def _findings(project: Any, *, offline: bool) -> Iterator[Any]:
         yield from checkup.clock(reader, now, synchronised=checkup.is_synchronised())
         yield from checkup.progress(health, reader, now)
         yield from checkup.backlog(reader, now)
+        yield from (Finding(sentence, grave=False) for sentence in hindrances(reader, project.config.jobs, now))
         yield from checkup.errors(project.directory, now)
         yield from checkup.backups(project, now)
         if health is not None and not offline:
