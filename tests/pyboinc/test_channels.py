@@ -50,6 +50,27 @@ def test_layout_is_flag_text_nul() -> None:
     assert memory[start : start + 14] == b"\1<heartbeat/>\0"
 
 
+class Watched(bytearray):
+    """Memory that tells which of its bytes were written, in order."""
+
+    def __init__(self) -> None:
+        super().__init__(SEGMENT_SIZE)
+        self.written: list[object] = []
+
+    def __setitem__(self, place: object, value: object) -> None:
+        self.written.append(place)
+        super().__setitem__(place, value)  # type: ignore[index]
+
+
+def test_the_flag_comes_last() -> None:
+    """The other side may look at any moment, and believes the flag."""
+    memory = Watched()
+    Channels(memory).send(0, "<quit/>")
+    assert memory.written == [slice(1, 9), 0]
+    Channels(memory).receive(0)
+    assert memory.written[2:] == [0]
+
+
 def test_bytes_that_are_no_text_do_not_break_the_reader() -> None:
     memory = bytearray(SEGMENT_SIZE)
     memory[:CHANNEL_SIZE] = b"\1" + b"\xff" * (CHANNEL_SIZE - 1)
