@@ -66,7 +66,9 @@ def lend(url: str, *, key_file: Path | None, email: str, folder: Path | None, co
     if not re.fullmatch(r"https?://[^/\s]+/(\S+/)?", url):
         raise LendingError(f"{url} is no address of a project; it begins with https:// or http://")
     key = _key(key_file)
-    folder = folder or _state() / re.sub(r"[^A-Za-z0-9.-]+", "_", url.partition("://")[2]).strip("_")
+    folder = (
+        folder.absolute() if folder else _state() / re.sub(r"[^A-Za-z0-9.-]+", "_", url.partition("://")[2]).strip("_")
+    )
     joined = _joined(folder)
     if not (joined or key or email):
         raise LendingError(

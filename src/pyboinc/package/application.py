@@ -105,13 +105,21 @@ def compile_zip(folder: Path, python: Path, out: Path) -> Path:
     return out
 
 
-def files(application: Application, target: str, cache: Path, into: Path, *, ready_made: bool = False) -> list[File]:
+def files(
+    application: Application,
+    target: str,
+    cache: Path,
+    into: Path,
+    *,
+    ready_made: bool = False,
+    tell: build.Tell = lambda line: None,
+) -> list[File]:
     """The files of an app version, under names that hold their digests."""
     into.mkdir(parents=True, exist_ok=True)
     # Bytecode is the same for all machines, so one interpreter that runs here serves all.
-    packed = make_zip(application, build.build(recipe.X86_64, cache), into / "packed")
+    packed = make_zip(application, build.build(recipe.X86_64, cache, tell=tell), into / "packed")
     program = File(packed.rename(into / f"{application.name}_{_digest(packed)}.zip"), APPLICATION)
-    runtime = build_standalone(target, cache) if ready_made else build_runtime(target, cache)
+    runtime = build_standalone(target, cache) if ready_made else build_runtime(target, cache, tell=tell)
     return [*(_named(file, into) for file in runtime.files), program]
 
 
@@ -133,11 +141,18 @@ def version_xml(found: Iterable[File]) -> str:
 
 
 def make(
-    application: Application, version: str, targets: Iterable[str], cache: Path, out: Path, *, ready_made: bool = False
+    application: Application,
+    version: str,
+    targets: Iterable[str],
+    cache: Path,
+    out: Path,
+    *,
+    ready_made: bool = False,
+    tell: build.Tell = lambda line: None,
 ) -> list[Path]:
     """The folders of the app versions, as the official server has them below its project.
 
-    `ready_made` interpreters are those of python-build-standalone.
+    `ready_made` interpreters are those of python-build-standalone; `tell` hears of the steps where one is built.
     """
     if sys.platform != "linux":
         raise ApplicationError("interpreters are built on Linux")
@@ -146,7 +161,7 @@ def make(
         folder = out / "apps" / application.name / version / TARGETS[target]
         if folder.exists():
             raise ApplicationError(f"{folder} exists; choose another version, since clients keep what they have")
-        found = files(application, target, cache, folder, ready_made=ready_made)
+        found = files(application, target, cache, folder, ready_made=ready_made, tell=tell)
         (folder / "version.xml").write_text(version_xml(found))
         made.append(folder)
     return made

@@ -167,12 +167,13 @@ PYTHON = Source(
 )
 # Terminals and desktops: nothing that a job needs, and libraries that a host may lack.
 _LEFT_OUT = ("_uuid", "_tkinter", "_gdbm", "_dbm", "_curses", "_curses_panel", "readline")
+# configure calls nice() broken where the build itself runs at the lowest priority.
 PYTHON_COMMANDS = """
 cp $MAIN_C Programs/python.c
 mkdir build; cd build
 ../configure --prefix=/pyboinc --host=$HOST --build=$BUILD_HOST $BUILD_PYTHON --disable-shared --disable-test-modules \\
     --with-openssl=$PREFIX --with-ensurepip=no --without-readline \\
-    ac_cv_working_openssl_hashlib=yes ac_cv_working_openssl_ssl=yes $CONFIGURE $LEFT_OUT
+    ac_cv_broken_nice=no ac_cv_working_openssl_hashlib=yes ac_cv_working_openssl_ssl=yes $CONFIGURE $LEFT_OUT
 cp Modules/Setup.stdlib Modules/Setup.local
 make -j$JOBS python
 """
