@@ -16,7 +16,7 @@ import pytest
 
 import pyboinc
 from pyboinc import packages
-from pyboinc.package import build, cache, recipe, runtimes, sources, wheels
+from pyboinc.package import cache, recipe, runtimes, sources, wheels
 from pyboinc.testing import FakeClient
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="built on Linux")
