@@ -305,27 +305,31 @@ class _VolunteersTask(CurrentTask):
         return pyboinc.checkpoint.due()
 
 
-class _Tail(io.TextIOBase):
+class _Tail(io.BufferedIOBase):
     """Keeps the end of what is written."""
 
     def __init__(self) -> None:
-        self.kept = ""
+        self._kept = b""
 
     def writable(self) -> bool:
         return True
 
-    def write(self, text: str) -> int:
-        self.kept = (self.kept + text)[-2 * envelope.MAX_TEXT :]
-        return len(text)
+    def write(self, data: Any) -> int:
+        self._kept = (self._kept + data)[-4 * envelope.MAX_TEXT :]
+        return len(data)
 
     def text(self) -> str:
-        return self.kept[-envelope.MAX_TEXT :]
+        return self._kept.decode("utf-8", "replace")[-envelope.MAX_TEXT :]
+
+    def stream(self) -> io.TextIOWrapper:
+        """Of text, with bytes behind it, as a program's standard output is."""
+        return io.TextIOWrapper(self, "utf-8", "backslashreplace", newline="\n", write_through=True)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
 def _captured() -> Iterator[tuple[_Tail, _Tail]]:
     stdout, stderr = _Tail(), _Tail()
-    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+    with contextlib.redirect_stdout(stdout.stream()), contextlib.redirect_stderr(stderr.stream()):
         yield stdout, stderr
 
 
