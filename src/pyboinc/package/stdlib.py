@@ -1,5 +1,6 @@
 """The standard library as a zip of bytecode, made by the interpreter that will read it.
 
+It is not compressed: whoever sends it compresses the whole file, which packs better, and no start has to unpack modules.
 Run as a program: `python stdlib.py LIB EXTRA OUT SKIP...`. The same input gives the same bytes.
 """
 
@@ -32,7 +33,7 @@ def files(root: str, skip: set[str]) -> list[str]:
 
 def write(roots: list[str], out: str, skip: set[str]) -> None:
     """All modules of `roots` as bytecode; other files of the second and later ones as they are."""
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+    with zipfile.ZipFile(out, "w") as archive:
         for number, root in enumerate(roots):
             for name in files(root, skip):
                 with open(os.path.join(root, name), "rb") as file:
@@ -42,9 +43,7 @@ def write(roots: list[str], out: str, skip: set[str]) -> None:
                     continue
                 if compiled:
                     data = bytecode(data, name)
-                info = zipfile.ZipInfo(name + "c" * compiled, _EPOCH)
-                info.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(info, data)
+                archive.writestr(zipfile.ZipInfo(name + "c" * compiled, _EPOCH), data)
 
 
 if __name__ == "__main__":
