@@ -22,7 +22,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import IO, Final
 
 from boincserver.errors import BoincServerError, ConfigError
@@ -30,12 +30,23 @@ from boincserver.events import Events
 from boincserver.project import Project
 from boincserver.restarting import record
 
-__all__ = ["GO", "HAND_OVER", "LOADED", "READY", "RELEASED", "RESTART", "Supervisor", "supervise"]
+__all__ = [
+    "GO",
+    "HAND_OVER",
+    "LOADED",
+    "READY",
+    "RELEASED",
+    "RESTART",
+    "Supervisor",
+    "restarting",
+    "stopping",
+    "supervise",
+]
 
 log = Events(__name__)
 
 RESTART: Final = (signal.SIGUSR2, signal.SIGHUP)
-"""Signals that ask for new processes."""
+"""Signals that ask for new processes; where the server was begun in a terminal SIGHUP is the end of that."""
 _GRACE: Final = 30.0
 """Seconds that a process has to end its requests."""
 _START: Final = 120.0
@@ -253,11 +264,25 @@ class Supervisor:
             )
 
 
+def _in_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def stopping() -> Iterable[signal.Signals]:
+    """The signals that end a server."""
+    yield from (signal.SIGINT, signal.SIGTERM)
+    if _in_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # `nohup` has it ignored
+        yield signal.SIGHUP
+
+
+def restarting() -> Iterable[signal.Signals]:
+    """The signals that ask for new processes."""
+    return (kind for kind in RESTART if kind is not signal.SIGHUP or not _in_terminal())
+
+
 def supervise(supervisor: Supervisor, ready: Callable[[], None]) -> None:
     """Keep the project's processes running until a signal says to stop."""
-    with _signals(
-        {signal.SIGINT: supervisor.stop, signal.SIGTERM: supervisor.stop} | dict.fromkeys(RESTART, supervisor.again)
-    ):
+    with _signals(dict.fromkeys(stopping(), supervisor.stop) | dict.fromkeys(restarting(), supervisor.again)):
         supervisor.run(ready)
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -20,7 +19,7 @@ from boincserver import unix_socket
 from boincserver.errors import BoincServerError, ConfigError
 from boincserver.events import Events
 from boincserver.http_server import listener
-from boincserver.processes import RESTART, Supervisor, supervise
+from boincserver.processes import Supervisor, restarting, stopping, supervise
 from boincserver.project import Project
 from boincserver.restarting import record
 from boincserver.running import Running, run_loop
@@ -58,9 +57,9 @@ async def _alone(
     running = Running(project, Shard(), public, control)
     loop = asyncio.get_running_loop()
     stop, again = asyncio.Event(), asyncio.Event()
-    for kind in (signal.SIGTERM, signal.SIGINT):
+    for kind in stopping():
         loop.add_signal_handler(kind, stop.set)
-    for kind in RESTART:
+    for kind in restarting():
         loop.add_signal_handler(kind, again.set)
     try:
         await running.begin()
@@ -74,7 +73,7 @@ async def _alone(
             again.clear()
             if await _succeeded(project, supervisor, running):
                 break
-        for kind in RESTART:
+        for kind in restarting():
             loop.add_signal_handler(kind, supervisor.again.set)
         looking_after = asyncio.create_task(asyncio.to_thread(supervisor.run))
         await _first(stop.wait(), looking_after)

@@ -20,6 +20,7 @@ import pytest
 from boincserver import cli, project
 from boincserver.control import Job, connect
 from boincserver.doctor import examine
+from boincserver.errors import ServerNotRunning
 from boincserver.files import FileStore
 from boincserver.logfile import lines, path_of
 from boincserver.logline import read
@@ -285,6 +286,35 @@ def test_a_server_that_took_over_is_looked_after(directory: Path) -> None:
         server.kill()
         wait_until(lambda: not Path(f"/proc/{pids(directory)[-1]}").exists(), timeout=LIMIT, what="the last one to end")
     assert findings(directory) == []
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_the_end_of_its_terminal_ends_a_server_unless_nohup_has_it_go_on(directory: Path, ignored: bool) -> None:
+    make_project(directory)
+    ours, terminal = os.openpty()
+    try:
+        command = ["nohup"] * ignored + [sys.executable, "-m", "boincserver", "serve", str(directory)]
+        server = subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            wait_until(lambda: alive(directory), timeout=LIMIT, what="the server to begin")
+            server.send_signal(signal.SIGHUP)
+            if ignored:
+                assert alive(directory)
+                server.send_signal(signal.SIGTERM)
+            assert server.wait(LIMIT) == 0
+        finally:
+            server.kill()
+            server.communicate()
+    finally:
+        os.close(ours)
+        os.close(terminal)
+
+
+def alive(directory: Path) -> bool:
+    try:
+        return bool(connect(directory).info().url)
+    except ServerNotRunning:
+        return False
 
 
 def test_a_server_that_carries_a_file_to_its_end_can_be_stopped(directory: Path, tmp_path: Path) -> None:
