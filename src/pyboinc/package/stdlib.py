@@ -1,6 +1,6 @@
 """The standard library as a zip of bytecode, made by the interpreter that will read it.
 
-It is not compressed: whoever sends it compresses the whole file, which packs better, and no start has to unpack modules.
+It is not compressed: whoever sends it compresses the whole file, which packs better, and no start unpacks modules.
 Run as a program: `python stdlib.py LIB EXTRA OUT SKIP...`. The same input gives the same bytes.
 """
 
