@@ -14,6 +14,7 @@ from pymw.backends.protocol import Batch
 __all__ = ["Keys", "Occurrences", "UnderWay"]
 
 AT_ONCE = 500  # SQLite's variables in one query
+AT_HAND = 1 << 14  # calls
 SIZE = 20  # bytes of a key, which everybody sees as hexadecimal digits
 
 
@@ -54,33 +55,44 @@ class Keys(Sequence[str]):
 
 
 class Occurrences:
-    """How often each call was asked for. In a file of SQLite's own, which has no name and takes little memory."""
+    """How often each call was asked for.
+
+    What was asked for lately is at hand. The rest is in a file of SQLite's own, which has no name and takes little memory.
+    """
 
     def __init__(self) -> None:
-        self._seen = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-        self._seen.execute("PRAGMA journal_mode = OFF")
-        self._seen.execute("CREATE TABLE call (digest BLOB PRIMARY KEY, times INTEGER) WITHOUT ROWID")
-        self._seen.execute("BEGIN")
+        self._times: dict[bytes, int] = {}
+        self._rest = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        self._rest.execute("PRAGMA journal_mode = OFF")
+        self._rest.execute("CREATE TABLE call (digest BLOB PRIMARY KEY, times INTEGER) WITHOUT ROWID")
+        self._rest.execute("BEGIN")
+        self._any_rest = False
 
     def numbers(self, calls: Sequence[str]) -> list[int]:
         """How many equal calls came before each of these."""
         digests = [hashlib.blake2b(call.encode(), digest_size=16).digest() for call in calls]
-        next_of: dict[bytes, int] = {}
-        for start in range(0, len(digests), AT_ONCE):
-            some = digests[start : start + AT_ONCE]
-            marks = ",".join(["(?, 1)"] * len(some))
-            query = f"INSERT INTO call VALUES {marks} ON CONFLICT DO UPDATE SET times = times + 1 RETURNING *"
-            for digest, times in self._seen.execute(query, some):
-                next_of[digest] = min(times - 1, next_of.get(digest, times))
+        if self._any_rest:
+            self._fetch([digest for digest in digests if digest not in self._times])
         numbers = []
         for digest in digests:
-            numbers.append(next_of[digest])
-            next_of[digest] += 1
+            times = self._times.get(digest, 0)
+            numbers.append(times)
+            self._times[digest] = times + 1
+        if len(self._times) > AT_HAND:
+            self._rest.executemany("INSERT OR REPLACE INTO call VALUES (?, ?)", self._times.items())
+            self._times.clear()
+            self._any_rest = True
         return numbers
+
+    def _fetch(self, digests: Sequence[bytes]) -> None:
+        for start in range(0, len(digests), AT_ONCE):
+            some = digests[start : start + AT_ONCE]
+            marks = ",".join("?" * len(some))
+            self._times.update(self._rest.execute(f"SELECT * FROM call WHERE digest IN ({marks})", some))
 
     def close(self) -> None:
         """Forget them."""
-        self._seen.close()
+        self._rest.close()
 
 
 class UnderWay:

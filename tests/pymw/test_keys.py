@@ -7,6 +7,7 @@ import sys
 import threading
 from collections import Counter
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given
@@ -37,15 +38,17 @@ def test_a_key_takes_twenty_bytes() -> None:
     assert sys.getsizeof(packed._packed) < 20 * 10_000 + 100
 
 
-@given(calls=st.lists(st.lists(st.sampled_from("abcdef"), max_size=1200), max_size=3))
-def test_occurrences_count_equal_calls_in_their_order(calls: list[list[str]]) -> None:
+@pytest.mark.parametrize("at_hand", [3, 1 << 14])
+@given(calls=st.lists(st.lists(st.sampled_from("abcdef"), max_size=1200), max_size=5))
+def test_occurrences_count_equal_calls_in_their_order(at_hand: int, calls: list[list[str]]) -> None:
     occurrences, seen = Occurrences(), Counter[str]()
-    for some in calls:
-        expected = []
-        for call in some:
-            expected.append(seen[call])
-            seen[call] += 1
-        assert occurrences.numbers(some) == expected
+    with mock.patch("pymw.keys.AT_HAND", at_hand):
+        for some in calls:
+            expected = []
+            for call in some:
+                expected.append(seen[call])
+                seen[call] += 1
+            assert occurrences.numbers(some) == expected
     occurrences.close()
 
 
