@@ -57,7 +57,7 @@ class Keys(Sequence[str]):
 class Occurrences:
     """How often each call was asked for.
 
-    What was asked for lately is at hand. The rest is in a file of SQLite's own, which has no name and takes little memory.
+    What was asked for lately is at hand. The rest is in a file of SQLite's own, which has no name and little memory.
     """
 
     def __init__(self) -> None:
