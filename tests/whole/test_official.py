@@ -124,15 +124,16 @@ def test_with_a_key_no_other_is_made(directory: Path) -> None:
 
 def test_installing_again_makes_a_version_only_where_something_changed(directory: Path) -> None:
     mine = SigningKey.mine().told
+    other = ("1" if mine.startswith("0") else "0") + mine[1:]
     assert install(directory, mine) == 0
     before = (directory / "project.xml").read_text()
     assert install(directory) == 0
     assert install(directory, mine) == 0
     assert [path.name for path in (directory / "apps/pymw").iterdir()] == ["1.00"]
     assert (directory / "project.xml").read_text() == before
-    assert install(directory, f"f{mine[1:]}") == 0  # somebody else's
+    assert install(directory, other) == 0
     assert sorted(path.name for path in (directory / "apps/pymw").iterdir()) == ["1.00", "1.01"]
-    assert trusted_others(directory) == [mine, f"f{mine[1:]}"]
+    assert trusted_others(directory) == [mine, other]
 
 
 def test_what_cannot_be_is_refused(directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
