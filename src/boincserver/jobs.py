@@ -43,13 +43,20 @@ _READ_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).
     workunit_table.c.id == bindparam("wuid")
 )
 _LOAD_WORKUNIT: Final = _READ_WORKUNIT.with_for_update()
+_LOAD_WORKUNIT_OF: Final = (
+    select(*(workunit_table.c[name] for name in _WORKUNIT))
+    .where(
+        workunit_table.c.id
+        == select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name")).scalar_subquery()
+    )
+    .with_for_update()
+)
 _LOAD_RESULTS: Final = (
     select(*(result_table.c[name] for name in _RESULT))
     .where(result_table.c.workunitid == bindparam("wuid"))
     .order_by(result_table.c.id)
 )
 _IS_HELD: Final = select(outbox_table.c.seq).where(outbox_table.c.workunitid == bindparam("wuid"))
-_WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
 
 
 def load(db: Session, workunitid: int, *, outbox: bool = True) -> Job | None:
@@ -60,22 +67,22 @@ def load(db: Session, workunitid: int, *, outbox: bool = True) -> Job | None:
     no job is held.
     """
     row = db.first(_LOAD_WORKUNIT, wuid=workunitid)
-    return None if row is None else _with_results(db, Workunit(*row), outbox)
+    return None if row is None else _with_results(db, Workunit(*row), outbox=outbox)
 
 
 def read(db: Session, workunitid: int, *, outbox: bool = True) -> Job | None:
     """The job with this workunit id, as it was last committed."""
     row = db.first(_READ_WORKUNIT, wuid=workunitid)
-    return None if row is None else _with_results(db, Workunit(*row), outbox)
+    return None if row is None else _with_results(db, Workunit(*row), outbox=outbox)
 
 
 def load_of_result(db: Session, name: str) -> Job | None:
     """The job to which the result of this name belongs, to change it."""
-    row = db.first(_WORKUNIT_OF, result_name=name)
-    return None if row is None else load(db, row[0])
+    row = db.first(_LOAD_WORKUNIT_OF, result_name=name)
+    return None if row is None else _with_results(db, Workunit(*row), outbox=True)
 
 
-def _with_results(db: Session, workunit: Workunit, outbox: bool) -> Job:
+def _with_results(db: Session, workunit: Workunit, *, outbox: bool) -> Job:
     results = tuple(Result(*values) for values in db.all(_LOAD_RESULTS, wuid=workunit.id))
     # Only what was assimilated can be held.
     held = outbox and workunit.assimilate_state == 2 and db.first(_IS_HELD, wuid=workunit.id) is not None

@@ -11,6 +11,9 @@ locks keep order; a group that loses such a race is undone and run again, and so
 
 Operations run on the event loop's own thread, since two threads that both work would spend a good part of their time on
 handing the interpreter's lock to each other; only what waits for the disk is done elsewhere.
+
+An operation that fails must leave nothing behind, and a savepoint for each costs as much as several of its statements.
+So a group begins without them; only when one of its operations fails is it undone and run again with a savepoint each.
 """
 
 from __future__ import annotations
@@ -120,9 +123,10 @@ class _Work(Generic[T]):
 
 
 class _Group:
-    """Operations that share a transaction."""
+    """Operations that share a transaction; `apart`: each can fail by itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart: bool) -> None:
+        self.apart = apart
         self.works: list[_Work[Any]] = []
         self.notes: dict[str, Any] = {}
         self.last: dict[Hashable, Callable[[Session], object]] = {}
@@ -151,6 +155,7 @@ class Writer:
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[_Work[Any]] = deque()
         self._most = _MOST
+        self._apart = False
         self._busy = False
         self._closed = False
         self._idle = asyncio.Event()
@@ -204,12 +209,13 @@ class Writer:
         """Run as many operations as fit into one slice, then have them brought to disk."""
         if not self._begin_transaction():
             return
-        group = _Group()
+        group, self._apart = _Group(apart=self._apart), False
         try:
             until = time.monotonic() + SLICE
             while self._waiting and len(group.works) < self._most and time.monotonic() < until:
                 group.works.append(self._waiting.popleft())
-                self._operate(group, group.works[-1])
+                operate = self._operate_apart if group.apart else self._operate
+                operate(group, group.works[-1])
             group.end(self._session)
         except Exception as error:  # noqa: BLE001 - told to every caller, or tried again
             self._undone(group, error)
@@ -246,6 +252,10 @@ class Writer:
             self._rest()
 
     def _operate(self, group: _Group, work: _Work[Any]) -> None:
+        work.transaction = Transaction(self._session, group)
+        work.value = work.operation(work.transaction)
+
+    def _operate_apart(self, group: _Group, work: _Work[Any]) -> None:
         session = self._session
         for attempt in range(1, _ATTEMPTS + 1):
             work.transaction = Transaction(session, group)
@@ -299,12 +309,13 @@ class Writer:
         self._go_on()
 
     def _undone(self, group: _Group, error: Exception) -> None:
-        """Nothing of this group came to be: its operations are tried again, at last one by one."""
+        """Nothing of this group came to be: its operations are tried again, apart or, against a race, one by one."""
         self._roll_back()
+        self._apart = not (group.apart or self._database.lost_race(error) or self._database.is_away(error))
         again = []
         for work in reversed(group.works):
             work.undo()
-            work.attempts += 1
+            work.attempts += not self._apart
             if work.attempts < _ATTEMPTS:
                 again.append(work)
             else:
@@ -312,7 +323,8 @@ class Writer:
                 work.error = error
                 work.resolve()
         self._waiting.extendleft(again)
-        self._most = max(1, len(group.works) // 4)
+        if not self._apart:
+            self._most = max(1, len(group.works) // 4)
         log.debug("operations-tried-again", count=len(again), error=error)
         self._go_on()
 

@@ -113,6 +113,8 @@ def number(value: str | None, default: float = 0.0, *, low: float = 0.0, high: f
         found = float(value) if value is not None else default
     except ValueError:
         return default
+    if low <= found <= high:
+        return found
     return min(max(found, low), high) if math.isfinite(found) else default
 
 
