@@ -5,7 +5,9 @@ generator runs beside the server on the same machine, with a new TCP connection 
 The official server, tuned, on two quiet cores (quoted): 9.4 ms of server CPU per job at 1 job per request, 7.2 at 10.
 
 Meanwhile what waits to be validated, assimilated or deleted is counted in the tables, to see whether it grows; with
-BENCH_SECONDS=120 for two minutes. And an idle server is asked how long it takes from a report to the outcome.
+BENCH_SECONDS=120 for two minutes. The cost is also told for each part of the time, since a machine whose cores are
+shared with others has better and worse moments. And an idle server is asked how
+long it takes from a report to the outcome.
 """
 
 from __future__ import annotations
@@ -20,11 +22,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean, median
 
 from boincserver import project
 from boincserver.control import AppFile, Control, Job
+from boincserver.states import ServerState
 from boincserver.testing import SimulatedVolunteer, free_port, serving, wait_until
 
 SECONDS = float(os.environ.get("BENCH_SECONDS", "20"))
@@ -44,6 +49,7 @@ WAITING = (
     " + (SELECT count(*) FROM workunit WHERE file_delete_state = 1)"
     " + (SELECT count(*) FROM result WHERE file_delete_state = 1)"
 )
+OVER = f"SELECT count(*) FROM result WHERE server_state = {ServerState.OVER:d}"
 OFFICIAL = {1: 9.4, 10: 7.2}
 TARGET = {1: 2.0, 10: 1.0}
 
@@ -85,14 +91,6 @@ def prepare(control: Control, folder: Path, count: int) -> float:
     return count / (time.perf_counter() - started)
 
 
-def make(directory: Path) -> str:
-    """A project whose hosts may have many jobs at a time; returns its URL."""
-    made = project.create(directory, f"http://127.0.0.1:{free_port()}/")
-    text = (directory / "project.toml").read_text()
-    (directory / "project.toml").write_text(text.replace("max_in_progress = 100", "max_in_progress = 1000"))
-    return made.config.url
-
-
 def generate(url: str, key: str, per_request: int) -> subprocess.Popen[str]:
     """The load, in a process of its own that prints a summary."""
     command = [
@@ -102,17 +100,33 @@ def generate(url: str, key: str, per_request: int) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
-def backlog(directory: Path, generator: subprocess.Popen[str]) -> list[int]:
-    """What waits behind the reports, from time to time until the generator ends; read beside the server."""
+@dataclass(frozen=True)
+class Sample:
+    """What was seen at one moment: jobs that wait behind their reports, jobs that are over, CPU seconds so far."""
+
+    waiting: int
+    over: int
+    cpu: float
+
+
+def watch(directory: Path, pid: int, generator: subprocess.Popen[str]) -> list[Sample]:
+    """Look from time to time until the generator ends; at the tables beside the server."""
     found = []
     with closing(sqlite3.connect(f"file:{directory}/database.sqlite3?mode=ro", uri=True)) as database:
         while True:
+            over = int(database.execute(OVER).fetchone()[0])
+            found.append(Sample(int(database.execute(WAITING).fetchone()[0]), over, cpu_seconds(pid)))
             try:
                 generator.wait(SECONDS / SAMPLES)
             except subprocess.TimeoutExpired:
-                found.append(int(database.execute(WAITING).fetchone()[0]))
-            else:
-                return found
+                continue
+            return found
+
+
+def costs(samples: Sequence[Sample]) -> list[float]:
+    """Milliseconds of server CPU per job between one sample and the next, from the lowest on."""
+    parts = pairwise(samples)
+    return sorted(1000 * (then.cpu - now.cpu) / (then.over - now.over) for now, then in parts if then.over > now.over)
 
 
 def is_flat(counts: Sequence[int], rate: float) -> bool:
@@ -124,7 +138,7 @@ def is_flat(counts: Sequence[int], rate: float) -> bool:
 def load(per_request: int, scratch: Path) -> None:
     """One measurement, printed."""
     directory = scratch / f"p{per_request}"
-    url = make(directory)
+    url = project.create(directory, f"http://127.0.0.1:{free_port()}/").config.url
     with serving(directory) as server:
         control = server.control
         key = control.create_account("load@example.org")
@@ -133,7 +147,7 @@ def load(per_request: int, scratch: Path) -> None:
         pid = server.process.pid
         before = cpu_seconds(pid)
         with generate(url, key, per_request) as generator:
-            waiting = backlog(directory, generator)
+            samples = watch(directory, pid, generator)
             summary = json.loads(generator.stdout.read() if generator.stdout else "")
         wait_until(lambda: control.status()["queues"] == 0, timeout=60, what="the backlog to be worked off")
         cpu = cpu_seconds(pid) - before
@@ -145,6 +159,12 @@ def load(per_request: int, scratch: Path) -> None:
             f"server's {OFFICIAL[per_request]}; aim {TARGET[per_request]}); "
             f"{cost / 1000 / calibration():.5f} calibrations"
         )
+        parts = costs(samples)
+        print(
+            f"                       in parts of {SECONDS / SAMPLES:.0f} s from {parts[0]:.2f} to {parts[-1]:.2f}, "
+            f"median {median(parts):.2f}"
+        )
+        waiting = [sample.waiting for sample in samples[1:]]
         print(
             f"  backlog              {' '.join(map(str, waiting))} jobs in {SECONDS:.0f} s: "
             f"{'flat' if is_flat(waiting, summary['jobs_per_second']) else 'IT GROWS'}"
@@ -163,7 +183,7 @@ def load(per_request: int, scratch: Path) -> None:
 def idle(scratch: Path) -> None:
     """From a report to the assimilated result, where nothing else is going on."""
     directory = scratch / "idle"
-    url = make(directory)
+    url = project.create(directory, f"http://127.0.0.1:{free_port()}/").config.url
     with serving(directory) as server:
         control = server.control
         control.ensure_app("bench")

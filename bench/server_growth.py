@@ -27,7 +27,7 @@ from boincserver.states import (
     ServerState,
     ValidateState,
 )
-from boincserver.testing import free_port, serving
+from boincserver.testing import configure, free_port, serving
 
 from .server import calibration, cpu_seconds, prepare, rss_megabytes
 
@@ -94,9 +94,7 @@ def measure(total: int, scratch: Path) -> tuple[float, float]:
     """Server CPU per job in calibrations, and memory in megabytes; prints a line."""
     directory = scratch / f"n{total}"
     made = project.create(directory, f"http://127.0.0.1:{free_port()}/")
-    settings = (directory / "project.toml").read_text()
-    settings = settings.replace("max_in_progress = 100", "max_in_progress = 1000")
-    (directory / "project.toml").write_text(settings.replace("purge_after_days = 30", "purge_after_days = 0"))
+    configure(directory, purge_after_days=0)
     fill(directory, total)
     with serving(directory) as server:
         control = server.control

@@ -17,7 +17,7 @@ import sqlalchemy
 from tests.mariadb import MariaDB
 
 from boincserver import project
-from boincserver.testing import free_port, serving, wait_until
+from boincserver.testing import configure, free_port, serving, wait_until
 
 from .server import cpu_seconds, prepare
 
@@ -37,9 +37,7 @@ def measure(processes: int, per_request: int, mariadb: MariaDB, folder: Path) ->
     """Jobs per second; prints a line."""
     directory = folder / f"n{mariadb.number}"
     made = project.create(directory, f"http://127.0.0.1:{free_port()}/", database=mariadb.create())
-    settings = (directory / "project.toml").read_text()
-    settings = settings.replace("processes = 1", f"processes = {processes}")
-    (directory / "project.toml").write_text(settings.replace("max_in_progress = 100", "max_in_progress = 1000"))
+    configure(directory, processes=processes)
     with serving(directory) as server:
         control = server.control
         key = control.create_account("load@example.org")

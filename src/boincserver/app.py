@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from boincserver import stats, urls
 from boincserver.account_web import account_routes
-from boincserver.body import TooLargeError, chunks, read
+from boincserver.body import TooLargeError, read
 from boincserver.events import Events
 from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
@@ -50,9 +50,7 @@ def make_app(service: Service) -> ASGIApp:
         Route("/server_status.php", web.server_status),
         Route("/stats/{name}", web.statistics),
         *run_routes(service),
-        *submission_routes(
-            service, web.address, lambda request: chunks(request.receive, service.project.config.patience)
-        ),
+        *submission_routes(service, web.address),
     ]
     rest = Starlette(routes=[Mount(prefix, routes=routes)] if prefix else routes)
     return _Front(rest, {f"{prefix}/scheduler": web.scheduler, f"{prefix}/file_upload_handler": web.upload})
@@ -105,8 +103,8 @@ class _Web:
 
     async def scheduler(self, request: Request) -> Response:
         try:
-            body = await read(request.receive, _MAX_REQUEST, self.config.patience)
-        except (TimeoutError, ClientDisconnect):
+            body = await read(request, _MAX_REQUEST)
+        except ClientDisconnect:
             return PlainTextResponse("the request did not arrive", status_code=408)
         except TooLargeError:
             return PlainTextResponse("the request is too large", status_code=413)
@@ -154,10 +152,8 @@ class _Web:
 
     async def upload(self, request: Request) -> Response:
         try:
-            reply = await self.service.uploads.handle(
-                chunks(request.receive, self.config.patience), self.address(request)
-            )
-        except (TimeoutError, ClientDisconnect):
+            reply = await self.service.uploads.handle(request.stream(), self.address(request))
+        except ClientDisconnect:
             reply = upload.format_reply(upload.TRANSIENT, "the connection was lost")
         return Response(reply, media_type=_TEXT)
 

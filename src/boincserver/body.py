@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import TimerHandle, Transport
-from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive
+from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["PACE", "PatientProtocol", "TooLargeError", "chunks", "patient_protocol", "read"]
+__all__ = ["PACE", "PatientProtocol", "TooLargeError", "patient_protocol", "read"]
 
 PACE: Final = 64
 """Bytes a second that a body must have on the average, once its patience is over; a modem from 1990 has more."""
@@ -25,26 +22,11 @@ class TooLargeError(Exception):
     """A body is longer than it may be."""
 
 
-async def chunks(receive: Receive, patience: float) -> AsyncIterator[bytes]:
-    """A body as it comes; TimeoutError when nothing comes for so many seconds, or hardly anything for longer."""
-    now = asyncio.get_running_loop().time
-    started, size, more = now(), 0, True
-    while more:
-        async with asyncio.timeout_at(min(now() + patience, started + patience + size / PACE)):
-            message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        more = message.get("more_body", False)
-        if chunk := message.get("body", b""):
-            size += len(chunk)
-            yield chunk
-
-
-async def read(receive: Receive, limit: int, patience: float) -> bytes:
-    """A whole body of at most so many bytes."""
+async def read(request: Request, limit: int) -> bytes:
+    """A whole body of at most so many bytes; ClientDisconnect when it does not come, TooLargeError when it is more."""
     parts: list[bytes] = []
     size = 0
-    async for chunk in chunks(receive, patience):
+    async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
             raise TooLargeError
@@ -53,7 +35,11 @@ async def read(receive: Receive, limit: int, patience: float) -> bytes:
 
 
 class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's side of a connection, which by itself waits for ever for the end of a request's head, however long."""
+    """uvicorn's side of a connection, which by itself waits for ever for the rest of a request.
+
+    Here a head must come within `patience` seconds; with its body nothing for so many seconds, or hardly anything for
+    longer, ends the connection.
+    """
 
     patience: float
     most: int
@@ -65,8 +51,14 @@ class PatientProtocol(HttpToolsProtocol):
     _ends: bool = False
     """The server ends: no further request on this connection."""
     _timer: TimerHandle | None = None
+    """While something of a request is missing."""
     _head: int | None = 0
     """Bytes of the head so far; None behind it."""
+    _body: int = 0
+    """Bytes of the body so far."""
+    _begun: float = 0.0
+    _heard: float = 0.0
+    """When the body began, and when something of it came last."""
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Somebody connected."""
@@ -74,7 +66,7 @@ class PatientProtocol(HttpToolsProtocol):
         if len(self.connections) > self.most:
             transport.abort()
         else:
-            self._timer = self.loop.call_later(self.patience, transport.abort)
+            self._timer = self.loop.call_later(self.patience, self._look)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
@@ -94,27 +86,46 @@ class PatientProtocol(HttpToolsProtocol):
         super().on_message_begin()
         if self._timer is None:
             self._head = 0
-            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+            self._timer = self.loop.call_later(self.patience, self._look)
 
     def on_headers_complete(self) -> None:
         """The head is here."""
-        self._stop()
+        self._head, self._body = None, 0
+        self._begun = self._heard = self.loop.time()
         super().on_headers_complete()
         self.path = self.scope["path"]
         if self._ends:
             self.cycle.keep_alive = False
 
-    def on_response_complete(self) -> None:
-        """The answer is out; whoever was refused may still be sending."""
-        self.path = ""
-        super().on_response_complete()
-        if self._timer is None and self.cycle.more_body and not self.transport.is_closing():
-            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+    def on_body(self, body: bytes) -> None:
+        """More of a body."""
+        self._body += len(body)
+        self._heard = self.loop.time()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The end of a body."""
         self._stop()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is out; whoever was refused may still be sending, for a while."""
+        self.path = ""
+        super().on_response_complete()
+        if self._timer is not None and self.cycle.more_body and not self.transport.is_closing():
+            self._timer.cancel()
+            self._timer = self.loop.call_later(self.patience, self.transport.abort)
+
+    def _look(self) -> None:
+        """Cut whoever lets this server wait; not whoever waits for this server to read on."""
+        now = self.loop.time()
+        if self.flow.read_paused:
+            self._heard = now
+        until = min(self._heard + self.patience, self._begun + self.patience + self._body / PACE)
+        if self._head is not None or now >= until:
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_at(until, self._look)
 
     def shutdown(self) -> None:
         """The server ends: what was asked is answered, also what is on its way, and an idle connection closed."""

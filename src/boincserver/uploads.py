@@ -132,8 +132,6 @@ class Uploads:
         token = self._writing[header.name] = object()
         try:
             arrived = await self._write(header, first, body, token)
-        except TimeoutError:
-            raise
         except OSError as error:  # such as a full disk: what is here stays, the client comes again
             log.warning("upload-not-written", file=header.name, error=error)
             return upload.format_reply(upload.TRANSIENT, f"cannot write: {error.strerror}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -40,17 +38,6 @@ def make_project(directory: Path, database: str = "") -> project.Project:
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
     return tmp_path / "project"
-
-
-def configure(directory: Path, **settings: object) -> None:
-    """Change settings in project.toml, each of which is there once."""
-    path = directory / "project.toml"
-    text = path.read_text()
-    for name, value in settings.items():
-        line = f"{name} = {json.dumps(value)}"
-        text, count = re.subn(rf"(?m)^{name} = .*$", lambda _, line=line: line, text)  # type: ignore[misc]
-        assert count == 1, name
-    path.write_text(text)
 
 
 @pytest.fixture

@@ -13,9 +13,7 @@ import pytest
 from boincserver import cli, project
 from boincserver.control import connect
 from boincserver.protocol.account import password_hash
-from boincserver.testing import StockClient, free_port, serving
-
-from .conftest import configure
+from boincserver.testing import StockClient, configure, free_port, serving
 
 LIMIT = 120.0
 

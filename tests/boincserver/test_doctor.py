@@ -30,10 +30,10 @@ from boincserver.reachable import reachable
 from boincserver.schema import host, msg_from_host, result, workunit
 from boincserver.shard import Shard
 from boincserver.states import NEVER, AssimilateState, FileDeleteState, ServerState
-from boincserver.testing import SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing import SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.stock import faketime_library
 
-from .conftest import configure, make_project
+from .conftest import make_project
 from .test_password_reset import certificate
 
 LIMIT = 60.0

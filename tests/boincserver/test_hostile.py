@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import socket
 from collections.abc import Iterator
@@ -10,15 +11,20 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from boincserver import project
+from boincserver.body import PatientProtocol, read
 from boincserver.control import Control, Job
+from boincserver.http_server import HttpServer, listener
 from boincserver.states import Outcome
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 from boincserver.testing.wire import Finished, RequestParts, format_request, format_upload, parse_reply
 
-from .conftest import add_app, configure
+from .conftest import add_app
 
 CAPTURES = [path.read_bytes() for path in sorted((Path(__file__).parent / "captures").glob("*.xml"))]
 
@@ -273,6 +279,39 @@ def test_whoever_dawdles_is_cut_off_and_keeps_nobody_waiting(directory: Path, tm
                     pass
             except ConnectionError:
                 pass
+
+
+def test_whoever_waits_for_this_server_to_read_on_is_not_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[bool] = []
+    read_on = asyncio.Event()
+    look = PatientProtocol._look
+
+    def counted(self: PatientProtocol) -> None:
+        looks.append(self.flow.read_paused)
+        if looks.count(True) == 2:
+            read_on.set()
+        look(self)
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        await read_on.wait()
+        body = await read(Request(scope, receive), 4 << 20)
+        await Response(str(len(body)))(scope, receive, send)
+
+    async def run() -> bytes:
+        own = listener("127.0.0.1", 0)
+        server = HttpServer(slow, 0.5, 10, lambda _path: False)
+        serving = asyncio.create_task(server.serve([own]))
+        reader, writer = await asyncio.open_connection(*own.getsockname())
+        writer.write(b"POST / HTTP/1.1\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n" + b"x" * 2_000_000)
+        answer = await reader.read()
+        writer.close()
+        server.leave(0)
+        await serving
+        return answer
+
+    monkeypatch.setattr(PatientProtocol, "_look", counted)
+    assert asyncio.run(asyncio.wait_for(run(), 60)).endswith(b"\r\n\r\n2000000")
+    assert looks.count(True) >= 2
 
 
 # --- forged and repeated ----------------------------------------------------------------------------------------------

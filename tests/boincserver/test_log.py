@@ -23,9 +23,9 @@ from boincserver.lifecycle import Report, Result, Workunit
 from boincserver.logfile import LogFile, lines, path_of
 from boincserver.logline import Line, LineFormatter, read
 from boincserver.states import ClientState, ErrorMask, Outcome, ServerState
-from boincserver.testing import SimulatedVolunteer, serving, wait_until
+from boincserver.testing import SimulatedVolunteer, configure, serving, wait_until
 
-from .conftest import add_app, configure, make_project
+from .conftest import add_app, make_project
 
 LIMIT = 60.0
 FORGED = "2026-11-26T03:40:00.123Z ERROR   forged host=1"

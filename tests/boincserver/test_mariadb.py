@@ -25,10 +25,10 @@ from boincserver.records import Job
 from boincserver.serve import serve
 from boincserver.shard import Shard, ShardLock
 from boincserver.states import ErrorMask
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import add_app, configure
+from .conftest import add_app
 
 
 def shout(job: SimulatedJob) -> dict[str, bytes]:

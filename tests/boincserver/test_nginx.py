@@ -15,10 +15,10 @@ import pytest
 
 from boincserver import cli, project
 from boincserver.control import Job
-from boincserver.testing import SimulatedVolunteer, StockClient, free_port, serving, wait_until
+from boincserver.testing import SimulatedVolunteer, StockClient, configure, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import add_app, configure
+from .conftest import add_app
 from .test_stock_client import SHORT, collect
 
 LIMIT = 120.0

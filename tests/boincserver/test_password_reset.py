@@ -31,10 +31,8 @@ from boincserver.database import Database
 from boincserver.errors import ConfigError
 from boincserver.protocol.account import password_hash
 from boincserver.schema import token as token_table
-from boincserver.testing import free_port, serving, wait_until
+from boincserver.testing import configure, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
-
-from .conftest import configure
 
 LIMIT = 60.0
 

@@ -27,10 +27,10 @@ from boincserver.logline import read
 from boincserver.project import Project
 from boincserver.restarting import restart
 from boincserver.states import ClientState
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.wire import Finished, format_upload
 
-from .conftest import add_app, configure, make_project
+from .conftest import add_app, make_project
 
 LIMIT = 120.0
 

@@ -25,10 +25,10 @@ from boincserver.lifecycle import Result, Workunit
 from boincserver.policy import Permission, Wish
 from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.states import Outcome, ServerState, ValidateState
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, serving, wait_until
 from boincserver.track import Track
 
-from .conftest import add_app, configure, make_project
+from .conftest import add_app, make_project
 
 DAY = 86400.0
 

@@ -24,9 +24,9 @@ from boincserver.project import Project
 from boincserver.schema import consent, host, team, user
 from boincserver.service import Service
 from boincserver.stats import Exporter
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, serving, wait_until
 
-from .conftest import add_app, configure, make_project
+from .conftest import add_app, make_project
 
 
 def shout(job: SimulatedJob) -> dict[str, bytes]:

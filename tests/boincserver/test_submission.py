@@ -23,10 +23,10 @@ from boincserver.protocol.templates import FileUse, format_input_template
 from boincserver.remote import Inline, RemoteJob, RemoteServer, server
 from boincserver.remote.transport import Answer, Transport
 from boincserver.states import BatchState, ErrorMask, Outcome, ValidateState
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 
-from .conftest import PLATFORM, configure, make_project
+from .conftest import PLATFORM, make_project
 
 EMAIL = "ada@example.org"
 ONE = {"min_quorum": 1, "target_nresults": 1}

@@ -20,10 +20,10 @@ from boincserver.homogeneous import COARSE
 from boincserver.project import Project
 from boincserver.protocol.request import parse_request
 from boincserver.service import Service
-from boincserver.testing import SimulatedJob, SimulatedVolunteer, free_port, serving, wait_until
+from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.wire import Finished, RequestParts, format_request
 
-from .conftest import PLATFORM, add_app, configure, make_project
+from .conftest import PLATFORM, add_app, make_project
 from .world import Computer, World, key
 
 DAY = 86400

@@ -15,9 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from boincserver.control import Job
 from boincserver.homogeneous import COARSE
 from boincserver.states import Outcome, ServerState, ValidateState
-from boincserver.testing import serving
+from boincserver.testing import configure, serving
 
-from .conftest import add_app, configure, make_project
+from .conftest import add_app, make_project
 from .world import LINUX, WINDOWS, Computer, World, key
 
 HOUR, DAY = 3600, 86400

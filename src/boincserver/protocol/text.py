@@ -50,8 +50,9 @@ def fields(text: str) -> dict[str, str]:
     found: dict[str, str] = {}
     for name, value in _FIELD.findall(text):
         found.setdefault(name, value)
-    for name in _FLAG.findall(text):
-        found.setdefault(name, "1")
+    if "/>" in text:
+        for name in _FLAG.findall(text):
+            found.setdefault(name, "1")
     return found
 
 

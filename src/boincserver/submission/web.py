@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Final
 
@@ -32,13 +32,12 @@ _BUSY: Final = 30.0
 _CHUNK: Final = 1 << 18
 _XML: Final = "text/xml; charset=utf-8"
 
-Chunks = Callable[[Request], AsyncIterator[bytes]]
 Address = Callable[[Request], str]
 
 
-def submission_routes(service: Service, address: Address, chunks: Chunks) -> list[Route]:
-    """The pages of remote submission; `chunks` reads a body, `address` tells where a request came from."""
-    web = _Web(service, address, chunks)
+def submission_routes(service: Service, address: Address) -> list[Route]:
+    """The pages of remote submission; `address` tells where a request came from."""
+    web = _Web(service, address)
     return [
         Route("/submit_rpc_handler.php", web.submit, methods=["POST"]),
         Route("/job_file.php", web.job_file, methods=["POST"]),
@@ -50,10 +49,9 @@ def submission_routes(service: Service, address: Address, chunks: Chunks) -> lis
 class _Web:
     """The handlers."""
 
-    def __init__(self, service: Service, address: Address, chunks: Chunks) -> None:
+    def __init__(self, service: Service, address: Address) -> None:
         self._service = service
         self._address = address
-        self._chunks = chunks
         self._calls = SubmissionCalls(service)
         self._files = PartCalls(service)
         self._outputs = Outputs(service)
@@ -80,7 +78,7 @@ class _Web:
             return PlainTextResponse("the server is busy; try again later", 503, {"retry-after": "30"})
         try:
             return Response(await self._handled(form, handle, address, now), media_type=_XML)
-        except (TimeoutError, ClientDisconnect):
+        except ClientDisconnect:
             return PlainTextResponse("the request did not arrive", status_code=408)
         except OSError as error:  # such as a full disk
             log.exception("submitter-call-failed", address=address)
@@ -106,7 +104,7 @@ class _Web:
 
     def _form(self, request: Request) -> Form:
         most = self._service.project.config.submission.max_request_bytes
-        return read_form(request.headers.get("content-type", ""), self._chunks(request), most)
+        return read_form(request.headers.get("content-type", ""), request.stream(), most)
 
     async def _submit(self, text: str, _form: Form) -> str:
         call = await asyncio.to_thread(parse_request, text)

@@ -3,7 +3,7 @@
 >>> from boincserver.testing import SimulatedVolunteer, StockClient, serving
 """
 
-from boincserver.testing.serving import free_port, serving
+from boincserver.testing.serving import configure, free_port, serving
 from boincserver.testing.simulated import SimulatedJob, SimulatedVolunteer
 from boincserver.testing.stock import StockClient, StockTask
 from boincserver.testing.waiting import wait_until
@@ -13,6 +13,7 @@ __all__ = [
     "SimulatedVolunteer",
     "StockClient",
     "StockTask",
+    "configure",
     "free_port",
     "serving",
     "wait_until",

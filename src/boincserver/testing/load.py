@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urlsplit
 
+from boincserver.protocol.text import section
+
 from .wire import Finished, RequestParts, format_request, format_upload
 
 __all__ = ["LoadReport", "main", "run_load"]
@@ -76,7 +78,8 @@ class _Host:
     report: LoadReport
     hostid: int = 0
     rpc_seqno: int = 0
-    key: str = "known"
+    key: str = ""
+    """The project's, as a client keeps it from the first reply."""
     cpid: str = field(default_factory=lambda: secrets.token_hex(16))
 
     async def live(self, scheduler: str, until: float) -> None:
@@ -109,6 +112,7 @@ class _Host:
             self.report.jobs += len(done)
             if found := _HOSTID.search(reply):
                 self.hostid, self.rpc_seqno = int(found.group(1)), 0
+                self.key = (section(reply, "code_sign_key") or "").strip()
             names, outputs = _RESULT.findall(reply), _OUTPUT.findall(reply)
             self.report.twice += sum(name in self.report.seen for name in names)
             self.report.seen.update(names)

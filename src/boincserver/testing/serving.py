@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -16,7 +18,19 @@ from boincserver.errors import ServerNotRunning
 
 from .waiting import wait_until
 
-__all__ = ["free_port", "serving"]
+__all__ = ["configure", "free_port", "serving"]
+
+
+def configure(directory: Path, **settings: object) -> None:
+    """Change settings in a project's project.toml; ValueError for one that is not there just once."""
+    path = directory / "project.toml"
+    text = path.read_text("utf-8")
+    for name, value in settings.items():
+        line = f"{name} = {json.dumps(value)}"
+        text, count = re.subn(rf"(?m)^{name} = .*$", lambda _, line=line: line, text)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"{path}: {count} settings are called {name}")
+    path.write_text(text, "utf-8")
 
 
 def free_port() -> int:

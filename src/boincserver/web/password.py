@@ -208,9 +208,9 @@ class _Pages:
 
     async def _form(self, request: Request) -> dict[str, str] | Response:
         try:
-            body = await read(request.receive, _MOST_BYTES, self._config.patience)
+            body = await read(request, _MOST_BYTES)
             fields = parse_qs(body.decode("utf-8"), keep_blank_values=True, max_num_fields=20)
-        except (TimeoutError, ClientDisconnect):
+        except ClientDisconnect:
             return self._refused("Once more", "The form did not arrive.", 408)
         except (TooLargeError, ValueError):
             return self._refused("Once more", "The form cannot be read.", 400)
