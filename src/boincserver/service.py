@@ -271,8 +271,7 @@ class Service:
             return
         self._to_delete[workunitid] = None
         if not self._delete_posted:
-            self._delete_posted = True
-            self._post(self._delete_some)
+            self._post_deletion()
 
     def trickled(self) -> None:
         """A message of a running program is to be handled."""
@@ -312,11 +311,19 @@ class Service:
             self._next_due = time
             self._loop.call_soon_threadsafe(self._alarm.set)
 
-    def _post(self, operation: Callable[[Transaction], object]) -> None:
+    def _post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
         try:
-            self.writer.post(operation)
+            self.writer.post(operation, failed)
         except RuntimeError:
             log.debug("left-to-the-next-start")
+
+    def _post_deletion(self) -> None:
+        self._delete_posted = True
+        self._post(self._delete_some, self._deletion_failed)
+
+    def _deletion_failed(self) -> None:
+        self._delete_posted = False
+        self._loop.call_later(_WHILE_BACKUP, self._delete_later, list(self._to_delete))
 
     def _delete_some(self, tx: Transaction) -> None:
         numbers = list(self._to_delete)[:_SLICE]
@@ -324,7 +331,8 @@ class Service:
             del self._to_delete[number]
         self._delete_posted = bool(self._to_delete)
         if self._delete_posted:
-            tx.on_commit(lambda: self._post(self._delete_some))
+            tx.on_commit(self._post_deletion)
+        tx.on_rollback(lambda: self._to_delete.update(dict.fromkeys(numbers)))
         if not self._deleter.delete(tx, numbers, int(self.clock())):
             self._loop.call_soon_threadsafe(self._loop.call_later, _WHILE_BACKUP, self._delete_later, numbers)
 

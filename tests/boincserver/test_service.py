@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 
-from boincserver import assimilator, outbox, plugins, trickles
+from boincserver import accounts, assimilator, outbox, plugins, trickles
 from boincserver.assimilator import FinishedJob
+from boincserver.database import Session
 from boincserver.project import Project
 from boincserver.protocol.reply import SchedulerReply
 from boincserver.protocol.request import parse_request
@@ -19,12 +21,15 @@ from boincserver.records import Job
 from boincserver.schema import result as result_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
+from boincserver.submission.files import FileCalls
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 from boincserver.testing.wire import Finished, RequestParts, format_request
 from boincserver.validator import ResultFiles
+from boincserver.writer import _Group
 
 from .conftest import PLATFORM, add_app, make_project
+from .world import Computer, World
 
 
 def shout(job: SimulatedJob) -> dict[str, bytes]:
@@ -263,3 +268,71 @@ async def contact(service: Service, key: str, results: list[Finished], hostid: i
     parts = RequestParts(key, hostid, 0, "1" * 32, PLATFORM, 1, float(not results), float(not results), "", results, [])
     request = parse_request(format_request(parts))
     return await service.writer.run(lambda tx: service.scheduler.handle(tx, request, "127.0.0.1", service.clock()))
+
+
+# --- changes that are run again because another one failed ------------------------------------------------------------
+
+
+@pytest.fixture
+def every_change_is_run_twice(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[object]]:
+    """No group of changes comes through at once: it is undone and run again, as behind one that fails."""
+    undone: list[object] = []
+    end = _Group.end
+
+    def ends(group: _Group, session: Session) -> None:
+        end(group, session)
+        if not group.apart:
+            undone.append(group)
+            raise ValueError("not at once")
+
+    monkeypatch.setattr(_Group, "end", ends)
+    yield undone
+
+
+def test_a_job_whose_every_change_is_run_twice_ends_as_any_other(
+    every_change_is_run_twice: list[object], directory: Path, tmp_path: Path
+) -> None:
+    done_project(directory, tmp_path)
+    # The directory of a project that was served and is not now.
+    world = World(directory, tmp_path / "world")
+    try:
+        computer = Computer(world.change(lambda tx: accounts.find_by_email(tx.db, "v@example.org")).authenticator)
+        batch = world.create(*(Job(f"w{n}", {"in": b"x"}, {"out": 1000}) for n in range(4)))
+        for _ in range(4):
+            world.contact(computer)
+            world.finish(computer, next(iter(computer.held)))
+        world.contact(computer, want=0)
+        world.fetch(batch)
+
+        async def deleted() -> None:
+            await until(lambda: world.service.backlog == 0 and not world.service.writer._busy)
+
+        world.run(deleted)
+        assert world.rows("SELECT DISTINCT assimilate_state, file_delete_state FROM workunit") == [(2, 2)]
+        assert world.rows("SELECT DISTINCT server_state, outcome, file_delete_state FROM result") == [(5, 1, 2)]
+        assert world.rows("SELECT total_credit > 0 FROM host ORDER BY id DESC LIMIT 1") == [(1,)]
+        assert world.findings() == []
+        assert not [path for path in (world.directory / "upload").rglob("*_r*") if path.is_file()]
+        assert len(every_change_is_run_twice) > 8
+    finally:
+        world.close()
+
+
+def test_what_is_absent_is_told_once_though_the_question_is_asked_again(
+    every_change_is_run_twice: list[object], directory: Path, tmp_path: Path
+) -> None:
+    make_project(directory)
+    with serving(directory) as server:
+        add_app(server.control, tmp_path)
+        key = server.control.create_account("s@example.org")
+        server.control.grant("s@example.org", "upper")
+
+    async def check(service: Service) -> None:
+        call = ET.fromstring(
+            f"<query_files><authenticator>{key}</authenticator><batch_id>0</batch_id><phys_name>jf_one</phys_name>"
+            "<phys_name>jf_two</phys_name></query_files>"
+        )
+        reply = await FileCalls(service).query_files(call)
+        assert reply == "<absent_files>\n<file>0</file><file>1</file>\n</absent_files>\n"
+
+    within(directory, time.time, check)

@@ -34,9 +34,9 @@ class FileCalls(Caller):
         submitter = self.who(call)
         self._check_batch(call, submitter.id)
         names = self._names(call)
-        absent: list[int] = []
 
-        def look(tx: Transaction) -> None:
+        def look(tx: Transaction) -> list[int]:
+            absent = []
             for number, name in enumerate(names):
                 try:
                     stored = self._service.submitter.downloads.find(tx.db, name)
@@ -44,8 +44,9 @@ class FileCalls(Caller):
                     absent.append(number)
                 else:
                     self._keep(tx, stored, call)
+            return absent
 
-        await self._service.writer.run(look)
+        absent = await self._service.writer.run(look)
         return f"<absent_files>\n{''.join(f'<file>{number}</file>' for number in absent)}\n</absent_files>\n"
 
     async def upload_files(self, call: ET.Element, form: Form) -> str:
