@@ -243,7 +243,9 @@ class TaskFuture(Future[Any]):
     # The future is its call's Receiver: what follows is called by the collector alone.
 
     def begin(self, index: int, count: int, worker: str) -> bool:
-        """A worker takes the task; False where it was cancelled."""
+        """A worker takes the task; False where it was cancelled, or ended with a backend that broke."""
+        if self.done() and not self.cancelled():
+            return False
         self._worker = worker
         return self.running() or self.set_running_or_notify_cancel()
 

@@ -294,7 +294,10 @@ def test_the_end_of_its_terminal_ends_a_server_unless_nohup_has_it_go_on(directo
     ours, terminal = os.openpty()
     try:
         command = ["nohup"] * ignored + [sys.executable, "-m", "boincserver", "serve", str(directory)]
-        server = subprocess.Popen(command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        server = subprocess.Popen(
+            command, stdin=terminal, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # these tests may run under nohup themselves
+        )  # fmt: skip
         try:
             wait_until(lambda: alive(directory), timeout=LIMIT, what="the server to begin")
             server.send_signal(signal.SIGHUP)

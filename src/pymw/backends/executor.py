@@ -93,6 +93,7 @@ class ExecutorBackend:
         self._out: dict[Future[Any], Batch] = {}
         self._attempts: dict[tuple[int, int], tuple[Attempt, ...]] = {}  # of tasks that may go again
         self._closed = False
+        self._broken = False
 
     def submit(self, batches: Sequence[Batch]) -> None:
         """As Backend says."""
@@ -113,8 +114,7 @@ class ExecutorBackend:
             if indices is None:
                 self._waiting = deque(item for item in self._waiting if item[0].call is not call)
             theirs = [future for future, part in self._out.items() if part.call is call]
-        for future in theirs:
-            future.cancel()
+        self._cancel(theirs)
 
     def explain(self, call: Call, index: int) -> str:
         """As Backend says."""
@@ -137,12 +137,17 @@ class ExecutorBackend:
             self._closed = True
             self._waiting.clear()
             out = list(self._out)
-        for future in out:
-            future.cancel()
+        self._cancel(out)
         if self._close is not None:
             self._close()
         if not self._checkpoints_last and self._checkpoints != Path():
             shutil.rmtree(self._checkpoints, ignore_errors=True)
+
+    def _cancel(self, futures: Sequence[Future[Any]]) -> None:
+        # A broken executor ends all that it has; up to CPython 3.11 a pool cannot bear it to be cancelled meanwhile.
+        if not self._broken:
+            for future in futures:
+                future.cancel()
 
     # Handing out.
 
@@ -223,6 +228,9 @@ class ExecutorBackend:
         except CancelledError:
             return []
         except BrokenExecutor as error:
+            with self._lock:
+                self._broken = True
+                self._waiting.clear()
             return [Broken(BrokenBackend(f"{self.name}: {error}"))]
         except UnshippableError as error:
             outcome = Outcome(Ending.UNSENDABLE, detail=str(error))
