@@ -6,8 +6,8 @@ The official server, tuned, on two quiet cores (quoted): 9.4 ms of server CPU pe
 
 Meanwhile what waits to be validated, assimilated or deleted is counted in the tables, to see whether it grows; with
 BENCH_SECONDS=120 for two minutes. The cost is also told for each part of the time, since a machine whose cores are
-shared with others has better and worse moments. And an idle server is asked how
-long it takes from a report to the outcome.
+shared with others has better and worse moments. And an idle server is asked how long it takes from a report to the
+outcome.
 """
 
 from __future__ import annotations

@@ -39,18 +39,11 @@ _RESULT_GUARD: Final = [
     (name, _RESULT.index(name)) for name in ("id", "server_state", "outcome", "validate_state", "file_delete_state")
 ]
 
-_READ_WORKUNIT: Final = select(*(workunit_table.c[name] for name in _WORKUNIT)).where(
-    workunit_table.c.id == bindparam("wuid")
-)
+_WORKUNITS: Final = select(*(workunit_table.c[name] for name in _WORKUNIT))
+_READ_WORKUNIT: Final = _WORKUNITS.where(workunit_table.c.id == bindparam("wuid"))
 _LOAD_WORKUNIT: Final = _READ_WORKUNIT.with_for_update()
-_LOAD_WORKUNIT_OF: Final = (
-    select(*(workunit_table.c[name] for name in _WORKUNIT))
-    .where(
-        workunit_table.c.id
-        == select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name")).scalar_subquery()
-    )
-    .with_for_update()
-)
+_WORKUNIT_OF: Final = select(result_table.c.workunitid).where(result_table.c.name == bindparam("result_name"))
+_LOAD_WORKUNIT_OF: Final = _WORKUNITS.where(workunit_table.c.id == _WORKUNIT_OF.scalar_subquery()).with_for_update()
 _LOAD_RESULTS: Final = (
     select(*(result_table.c[name] for name in _RESULT))
     .where(result_table.c.workunitid == bindparam("wuid"))
