@@ -6,6 +6,7 @@ read when the feeder runs low.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -79,7 +80,7 @@ class Feeder:
         self._size = size
         self._shard = shard or Shard()
         self._entries: dict[int, Entry] = {}
-        self._queues: dict[int, dict[int, dict[int, Entry]]] = {}  # application, priority, id
+        self._queues: dict[int, dict[int, OrderedDict[int, Entry]]] = {}  # application, priority, id
         self._more_in_tables = True
         self._passed: dict[int, int] = {}
         """For each priority up to which copy nobody wanted what was in memory; what follows has its turn."""
@@ -105,8 +106,7 @@ class Feeder:
             # What is in the tables alone comes before what is new, unless this is more urgent.
             if self._more_in_tables and entry.priority <= self._lowest_priority():
                 continue
-            self._entries[entry.id] = entry
-            self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
+            self._insert(entry)
 
     def take(self, entry: Entry) -> None:
         """This copy is being sent."""
@@ -124,9 +124,12 @@ class Feeder:
             del self._queues[entry.appid][entry.priority]
 
     def put_back(self, entry: Entry) -> None:
-        """A copy that was taken was not sent after all."""
-        self._entries[entry.id] = entry
-        self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, {})[entry.id] = entry
+        """A copy that was taken was not sent after all; it comes first again, so the one taken last is put back first."""
+        self._insert(entry).move_to_end(entry.id, last=False)
+
+    def postpone(self, entry: Entry) -> None:
+        """All others of the same urgency come before this copy."""
+        self._insert(entry).move_to_end(entry.id)
 
     def look_again(self) -> None:
         """There may be more in the tables than in memory: another process made copies."""
@@ -173,7 +176,14 @@ class Feeder:
     def _keep(self, rows: Iterable[Row]) -> None:
         for row in rows:
             if row[0] not in self._entries:
-                self.put_back(Entry(*row))
+                self._insert(Entry(*row))
+
+    def _insert(self, entry: Entry) -> OrderedDict[int, Entry]:
+        """The queue in which it is now, as the last if it was not there."""
+        self._entries[entry.id] = entry
+        queue = self._queues.setdefault(entry.appid, {}).setdefault(entry.priority, OrderedDict())
+        queue[entry.id] = entry
+        return queue
 
     def candidates(self, apps: Iterable[int]) -> Iterator[Entry]:
         """The copies of these applications, most urgent first and then oldest first."""

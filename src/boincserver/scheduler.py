@@ -372,8 +372,7 @@ class _Exchange:
         """This host could have nothing of what it came to; the next request comes to something else."""
         feeder = self.pipeline.feeder
         for entry in self.in_vain:
-            feeder.drop(entry.id)
-            feeder.put_back(entry)
+            feeder.postpone(entry)
         if len(self.in_vain) < _MOST_LOADED:
             feeder.turn(self.now)
 

@@ -228,6 +228,34 @@ def test_the_feeder_gives_the_most_urgent_and_then_the_oldest(items: list[tuple[
         assert {entry.id for entry in inside} == {entry.id for entry in kept}
 
 
+def full_feeder(priorities: list[int]) -> Feeder:
+    """Holds copies that are numbered from zero."""
+    feeder = Feeder(100)
+    feeder.refill(_Nothing())  # type: ignore[arg-type]
+    feeder.add(
+        Entry(number, f"r{number}", number, 1, priority, 1, 1, 1, 1) for number, priority in enumerate(priorities)
+    )
+    assert len(feeder) == len(priorities)
+    return feeder
+
+
+@given(st.lists(st.integers(0, 2), max_size=30), st.integers(0, 30))
+def test_what_was_not_sent_after_all_has_its_place_again(priorities: list[int], count: int) -> None:
+    feeder = full_feeder(priorities)
+    before = list(feeder.candidates([1]))
+    for entry in before[:count]:
+        feeder.take(entry)
+    for entry in reversed(before[:count]):
+        feeder.put_back(entry)
+    assert list(feeder.candidates([1])) == before
+
+
+def test_a_copy_that_is_postponed_comes_after_the_others_of_its_priority() -> None:
+    feeder = full_feeder([5, 5, 5, 0])
+    feeder.postpone(next(feeder.candidates([1])))
+    assert [entry.id for entry in feeder.candidates([1])] == [1, 2, 0, 3]
+
+
 class _Nothing:
     def value(self, *_: object, **__: object) -> None:
         return None
