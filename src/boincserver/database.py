@@ -33,6 +33,9 @@ Row = tuple[Any, ...]
 _CACHE_KB: Final = 65536
 _LOCK_WAIT: Final = 20
 """Seconds that a statement waits for another process's transaction."""
+_LOOK: Final = 0.05
+_LAST_STATEMENT: Final = 5.0
+"""Seconds that MariaDB is given to end a statement whose connection is to be closed."""
 _AWAY: Final = frozenset({0, 1040, 1053, 1077, 1079, 1080, 1927, 2002, 2003, 2006, 2013, 2014, 2045, 2055})
 _LOST_RACE: Final = frozenset({1020, 1205, 1213})
 _DUPLICATE: Final = 1062
@@ -125,7 +128,7 @@ class _Prepared:
 
 
 class Session:
-    """One driver connection, used by one thread at a time.
+    """One driver connection, used by one thread at a time, which another may close.
 
     `lasting`: for single statements; it connects anew when the database server was away.
     """
@@ -136,6 +139,8 @@ class Session:
         self._lasting = lasting
         self._prepared = database.prepared
         self.is_sqlite = database.is_sqlite
+        self._in_use = threading.Lock()
+        """Held during a statement: sqlite3 breaks down, with all of Python, when a connection is closed under one."""
         self.connection = connect()
         self._cursor = self.connection.cursor()
 
@@ -166,21 +171,24 @@ class Session:
 
     def script(self, text: str) -> None:
         """Run a literal statement such as COMMIT."""
-        self._execute(text)
+        with self._in_use:
+            self._execute(text)
 
     def all(self, statement: ClauseElement, **params: Any) -> Sequence[Row]:
         """Every row."""
         prepared = self._prepare(statement)
-        return self._execute(prepared.text, prepared.arguments(params)).fetchall()  # type: ignore[no-any-return]
+        with self._in_use:
+            return self._execute(prepared.text, prepared.arguments(params)).fetchall()  # type: ignore[no-any-return]
 
     def first(self, statement: ClauseElement, **params: Any) -> Row | None:
         """The first row, or None."""
         prepared = self._prepare(statement)
-        cursor = self._execute(prepared.text, prepared.arguments(params))
-        row: Row | None = cursor.fetchone()
-        # An unfinished SELECT keeps its snapshot and stands in the way of checkpoints.
-        cursor.fetchall()
-        return row
+        with self._in_use:
+            cursor = self._execute(prepared.text, prepared.arguments(params))
+            row: Row | None = cursor.fetchone()
+            # An unfinished SELECT keeps its snapshot and stands in the way of checkpoints.
+            cursor.fetchall()
+            return row
 
     def value(self, statement: ClauseElement, **params: Any) -> Any:
         """The first column of the first row, or None."""
@@ -190,17 +198,21 @@ class Session:
     def run(self, statement: ClauseElement, **params: Any) -> int:
         """Change rows; returns how many."""
         prepared = self._prepare(statement)
-        return int(self._execute(prepared.text, prepared.arguments(params)).rowcount)
+        with self._in_use:
+            return int(self._execute(prepared.text, prepared.arguments(params)).rowcount)
 
     def many(self, statement: ClauseElement, rows: Iterable[Parameters]) -> None:
         """The same change with many sets of parameters."""
         prepared = self._prepare(statement)
-        self._cursor.executemany(prepared.text, [prepared.arguments(row) for row in rows])
+        arguments = [prepared.arguments(row) for row in rows]
+        with self._in_use:
+            self._cursor.executemany(prepared.text, arguments)
 
     def insert(self, table: Table, **values: Any) -> int:
         """Insert one row; returns its new id."""
         prepared = self._prepare(insert_into(table, *values))
-        return int(self._execute(prepared.text, prepared.arguments(values)).lastrowid)
+        with self._in_use:
+            return int(self._execute(prepared.text, prepared.arguments(values)).lastrowid)
 
     def insert_named(self, table: Table, rows: Sequence[dict[str, Any]]) -> None:
         """Insert rows that have unique names; each is given its `id`."""
@@ -235,8 +247,19 @@ class Session:
         return self.first(select_locked(table, columns, tuple(equal)), **equal)
 
     def close(self) -> None:
-        """Give the connection up."""
-        self.connection.close()
+        """Give the connection up. A statement that another thread is at fails, and so does each one after it."""
+        self._lasting = False
+        if self.is_sqlite:
+            while not self._in_use.acquire(timeout=_LOOK):
+                self.connection.interrupt()
+            ended = True
+        else:
+            ended = self._in_use.acquire(timeout=_LAST_STATEMENT)
+        try:
+            self.connection.close()
+        finally:
+            if ended:
+                self._in_use.release()
 
 
 class Database:
@@ -248,6 +271,7 @@ class Database:
         self.prepared: dict[int, _Prepared] = {}
         self._local = threading.local()
         self._sessions: list[Session] = []
+        self._closed = False
         self._lock = threading.Lock()
 
     @property
@@ -259,8 +283,11 @@ class Database:
         """A new session, closed with the database."""
         session = Session(self._connection, self, lasting=lasting)
         with self._lock:
-            self._sessions.append(session)
-        return session
+            if not self._closed:
+                self._sessions.append(session)
+                return session
+        session.close()
+        raise RuntimeError("the database is closed")
 
     def _connection(self) -> Any:
         raw = self.engine.raw_connection()
@@ -292,8 +319,9 @@ class Database:
         return not self.is_sqlite and _code(error) == _DUPLICATE
 
     def close(self) -> None:
-        """Close every session; none may be in use."""
+        """Close every session; statements that other threads are at fail."""
         with self._lock:
+            self._closed = True
             sessions, self._sessions = self._sessions, []
         for session in sessions:
             session.close()

@@ -124,7 +124,7 @@ class Feeder:
             del self._queues[entry.appid][entry.priority]
 
     def put_back(self, entry: Entry) -> None:
-        """A copy that was taken was not sent after all; it comes first again, so the one taken last is put back first."""
+        """A copy was not sent after all, and comes first again; of several the one taken last is put back first."""
         self._insert(entry).move_to_end(entry.id, last=False)
 
     def postpone(self, entry: Entry) -> None:
