@@ -7,7 +7,7 @@ import logging
 import sys
 from importlib.metadata import version
 
-from boincserver.commands import operate, safety, submit
+from boincserver.commands import app, batch, job, operate, safety
 from boincserver.commands.show import show_error, subcommands
 from boincserver.errors import BoincServerError
 
@@ -36,7 +36,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"boincserver {version('pymw-grid')}")
     commands = subcommands(parser)
     operate.add(commands)
-    submit.add(commands)
+    app.add(commands)
+    job.add(commands)
+    batch.add(commands)
     safety.add(commands)
     return parser
 

@@ -323,7 +323,7 @@ class Control:
         self._call("renew", batch_id=batch_id)
 
     def cancel_jobs(self, batch_id: int, names: Sequence[str] | None = None) -> int:
-        """End these jobs, or all of the batch, also on hosts; returns how many are affected."""
+        """End these jobs, or all of the batch, also on hosts; returns how many were not over."""
         count: int = self._call("cancel_jobs", batch_id=batch_id, names=None if names is None else list(names))
         return count
 

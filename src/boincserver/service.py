@@ -464,12 +464,13 @@ class Service:
             await self.cancel_batch(batch, abandon=True)
 
     async def cancel_batch(self, batch: int, *, abandon: bool = False) -> int:
-        """Cancel what has no outcome yet, in slices; `abandon`: nobody will fetch the outcomes either."""
+        """Cancel what is not over, in slices, and return how many; `abandon`: nobody will fetch the outcomes either."""
         last = count = 0
         while numbers := self.submitter.unfinished(self.database.reader(), batch, last, _SLICE):
             last = numbers[-1]
-            count += len(numbers)
-            await self.writer.run(lambda tx, n=tuple(numbers): self.submitter.cancel(tx, n, int(self.clock())))  # type: ignore[misc]
+            count += await self.writer.run(
+                lambda tx, n=tuple(numbers): self.submitter.cancel(tx, n, int(self.clock()))  # type: ignore[misc]
+            )
         if abandon:
             await self.acknowledge(batch, 2**62)
             await self.writer.run(lambda tx: self.submitter.retire(tx, batch))

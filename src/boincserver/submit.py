@@ -320,12 +320,15 @@ class Submitter:
             tx.on_commit(lambda: self.pipeline.followers.copies(entries))
         return created
 
-    def cancel(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
-        """End these jobs; hosts that work on them are told at their next request."""
+    def cancel(self, tx: Transaction, workunits: Iterable[int], now: int) -> int:
+        """End these jobs; hosts that work on them are told at their next request. Returns how many were not over."""
+        count = 0
         for number in workunits:
             job = jobs.load(tx.db, number)
-            if job is not None:
-                self.pipeline.follow(tx, job, lifecycle.cancel(job), now)
+            if job is not None and (cancelled := lifecycle.cancel(job)) is not job:
+                self.pipeline.follow(tx, job, cancelled, now)
+                count += 1
+        return count
 
     def hurry(self, tx: Transaction, workunits: Iterable[int], now: int) -> None:
         """Have one more copy of each of these jobs, for the first reliable host that comes."""

@@ -198,6 +198,46 @@ def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
     assert ask("doctor", directory)["findings"] == []
 
 
+def test_jobs_are_looked_at_and_ended_one_by_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = str(tmp_path / "p")
+    program = tmp_path / "fail.sh"
+    program.write_text("#!/bin/sh\necho there is no more tea >&2\nexit 3\n")
+    assert cli.main(["create", directory, "--url", f"http://127.0.0.1:{free_port()}/"]) == 0
+
+    def said(*arguments: str, code: int = 0) -> str:
+        capsys.readouterr()
+        assert cli.main(list(arguments)) == code
+        printed = capsys.readouterr()
+        return printed.err if code else printed.out
+
+    with serving(directory) as server:
+        said("app", "add", directory, "fail", str(program))
+        said("job", "create", directory, "fail", "--count", "3", "--batch", "tea")
+        assert "there is no batch 'jobs'" in said("job", "list", directory, code=1)
+        lines = said("job", "list", directory, "--batch", "tea").splitlines()
+        assert [line.split() for line in lines[1:]] == [[f"job_{n}", "unsent"] for n in range(3)]
+        assert said("job", "cancel", directory, "job_1", "job_1", "--batch", "tea") == "1 jobs cancelled.\n"
+        assert said("job", "cancel", directory, "job_1", "--batch", "tea") == "0 jobs cancelled.\n"
+        key = server.control.create_account("v@example.org")
+        with SimulatedVolunteer(server.control.info().url, key, ncpus=1) as volunteer:
+            volunteer.step()
+            volunteer.contact()
+            (number,) = [host.id for host in server.control.hosts()]
+            listed = json.loads(said("job", "list", directory, "--batch", "tea", "--state", "in progress", "--json"))
+            assert [(job["name"], job["hosts"]) for job in listed["jobs"]] == [("job_2", [number])]
+            assert "in progress" in said("job", "show", directory, "job_2", "--batch", "tea")
+        text = said("job", "show", directory, "job_0", "--batch", "tea")
+        assert "job_0_0 wrote to standard error:" in text
+        assert "there is no more tea" in text
+        assert [*text.splitlines()[1].split()[:3]] == ["job_0_0", str(number), "failed"]
+        assert "not needed" in said("job", "show", directory, "job_1", "--batch", "tea")
+        (copy, *_) = json.loads(said("job", "show", directory, "job_0", "--batch", "tea", "--json"))["copies"]
+        assert (copy["outcome"], copy["host"], copy["outputs"]) == ("CLIENT_ERROR", number, {})
+        assert "there is no job 'job_9' in the batch 'tea'" in said(
+            "job", "show", directory, "job_9", "--batch", "tea", code=1
+        )
+
+
 def test_what_a_person_gets_wrong_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     directory = str(tmp_path / "p")
     program = tmp_path / "up.sh"

@@ -7,11 +7,23 @@ import getpass
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from boincserver.errors import BoincServerError
 
-__all__ = ["asked_for", "command", "group", "positive", "program", "show", "show_error", "subcommands", "table"]
+__all__ = [
+    "asked_for",
+    "command",
+    "group",
+    "named",
+    "positive",
+    "program",
+    "show",
+    "show_error",
+    "subcommands",
+    "table",
+]
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -59,6 +71,12 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
     return number
+
+
+def named(text: str) -> tuple[str, str]:
+    """The argument PATH=NAME, or PATH for a file that keeps its name."""
+    path, equals, name = text.rpartition("=")
+    return (path, name) if equals else (text, Path(text).name)
 
 
 def asked_for(what: str, *, twice: bool = False) -> str:

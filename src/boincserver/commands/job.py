@@ -1,0 +1,185 @@
+"""Commands for jobs: create, look at and end them one by one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from boincserver.commands.batch import find
+from boincserver.commands.show import command, group, named, positive, show, table
+from boincserver.errors import BoincServerError
+from boincserver.states import Outcome, ServerState, ValidateState
+
+if TYPE_CHECKING:
+    from boincserver.records import Copy
+
+__all__ = ["add"]
+
+_STATES: Final = ("unsent", "in progress", "over")
+_ENDS: Final = {
+    Outcome.INIT: "over",
+    Outcome.SUCCESS: "success",
+    Outcome.COULDNT_SEND: "could not be sent",
+    Outcome.CLIENT_ERROR: "failed",
+    Outcome.NO_REPLY: "no reply",
+    Outcome.DIDNT_NEED: "not needed",
+    Outcome.VALIDATE_ERROR: "output missing",
+    Outcome.CLIENT_DETACHED: "client detached",
+}
+
+
+def add(commands: Any) -> None:
+    """Declare them."""
+    job = group(commands, "job", "jobs")
+    create = command(job, "create", _job_create, "create jobs; without --input as JSON lines from standard input")
+    create.add_argument("app", metavar="APP", help="the application's name")
+    _batch_option(create)
+    create.add_argument("--name", default="job", help="how the names of jobs begin (default: %(default)s)")
+    create.add_argument("--input", action="append", metavar="PATH[=NAME]", help="an input file of every job")
+    create.add_argument("--output", action="append", metavar="NAME[=BYTES]", help="an output (default: out=100000000)")
+    create.add_argument(
+        "--count", type=positive, default=1, help="how many jobs (default: 1); {n} in --command is the number"
+    )
+    create.add_argument("--command", dest="command_line", default="", help="arguments for the program")
+    create.add_argument("--quorum", type=positive, default=1, help="how many results are to be compared (default: 1)")
+    create.add_argument("--copy-files", action="store_true", help="real files under their names, for any program")
+
+    listing = command(job, "list", _job_list, "where each job of a batch is")
+    _batch_option(listing)
+    listing.add_argument("--state", choices=_STATES, help="those alone (default: all)")
+    one = command(job, "show", _job_show, "every copy of a job: where it is, how it ended and what it said")
+    one.add_argument("name", metavar="NAME", help="the job's name")
+    _batch_option(one)
+    cancel = command(job, "cancel", _job_cancel, "end these jobs if they are not over, also on hosts")
+    cancel.add_argument("names", metavar="NAME", nargs="+", help="the jobs' names")
+    _batch_option(cancel)
+
+
+def _batch_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--batch", default="jobs", help="the batch's name (default: %(default)s)")
+
+
+def _job_create(options: argparse.Namespace) -> int:
+    from boincserver.control import Job, connect
+
+    control = connect(options.directory)
+    inputs = {name: control.put_file(path) for path, name in map(named, options.input or [])}
+    outputs = dict(_output(text) for text in options.output or ["out=100000000"])
+    if options.input is None and options.count == 1 and not sys.stdin.isatty():
+        jobs = [_described(line, number) for number, line in _lines()]
+    else:
+        jobs = [
+            Job(
+                f"{options.name}_{n}",
+                inputs,
+                outputs,
+                options.command_line.replace("{n}", str(n)),
+                min_quorum=options.quorum,
+                copy_files=options.copy_files,
+            )
+            for n in range(options.count)
+        ]
+    batch = control.create_batch(options.app, options.batch)
+    created = control.create_jobs(batch.id, jobs)
+    there = len(jobs) - created
+    kept = f" {there} were there already." if there else ""
+    return show(
+        options, {"created": created, "batch": batch.id}, f"{created} jobs created in batch {batch.name}.{kept}"
+    )
+
+
+def _output(text: str) -> tuple[str, int]:
+    name, equals, size = text.partition("=")
+    if equals and not size.isdecimal():
+        raise BoincServerError(f"{text!r}: an output is NAME or NAME=BYTES")
+    return name, int(size or 100_000_000)
+
+
+def _lines() -> Iterator[tuple[int, str]]:
+    yield from ((number, line) for number, line in enumerate(sys.stdin, start=1) if line.strip())
+
+
+def _described(line: str, number: int) -> Any:
+    """A job from a line of JSON: the fields of `records.Job`; an input as text is its content."""
+    from boincserver.control import Job
+    from boincserver.job_check import check_job
+
+    try:
+        document = json.loads(line)
+        document["inputs"] = {name: text.encode() for name, text in document.get("inputs", {}).items()}
+        job = Job(**document)
+        check_job(job)
+        return job
+    except (BoincServerError, ValueError, TypeError, AttributeError) as error:
+        raise BoincServerError(f"line {number} of standard input describes no job: {error}") from error
+
+
+def _job_list(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    control = connect(options.directory)
+    states = control.job_states(find(control, options.batch))
+    listed = [state for state in states if options.state in (None, state.state)]
+    rows = [(s.name, s.state, " ".join(map(str, s.hosts)), _when(s.deadline)) for s in listed]
+    document = [{"name": s.name, "state": s.state, "hosts": s.hosts, "deadline": s.deadline} for s in listed]
+    return show(options, {"jobs": document}, table(["job", "state", "on hosts", "deadline"], rows))
+
+
+def _job_show(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    control = connect(options.directory)
+    copies = control.copies(find(control, options.batch), options.name)
+    if not copies:
+        raise BoincServerError(
+            f"there is no job {options.name!r} in the batch {options.batch!r}; see: boincserver job list DIR"
+        )
+    rows = [(c.result_name, c.host_id or "", _state(c), _exit(c), _when(c.deadline)) for c in copies]
+    said = [f"\n{c.result_name} wrote to standard error:\n{c.stderr.rstrip()}" for c in copies if c.stderr.strip()]
+    document = [
+        {
+            "name": c.result_name,
+            "host": c.host_id,
+            "state": c.server_state.name,
+            "outcome": c.outcome.name,
+            "validation": c.validate_state.name,
+            "exit_status": c.exit_status,
+            "deadline": c.deadline,
+            "stderr": c.stderr,
+            "outputs": {name: len(data) for name, data in c.outputs.items()},
+        }
+        for c in copies
+    ]
+    return show(
+        options, {"copies": document}, "\n".join([table(["copy", "host", "state", "exit", "deadline"], rows), *said])
+    )
+
+
+def _job_cancel(options: argparse.Namespace) -> int:
+    from boincserver.control import connect
+
+    control = connect(options.directory)
+    count = control.cancel_jobs(find(control, options.batch), options.names)
+    return show(options, {"cancelled": count}, f"{count} jobs cancelled.")
+
+
+def _state(copy: Copy) -> str:
+    """In a few words."""
+    if copy.server_state != ServerState.OVER:
+        return copy.server_state.name.lower().replace("_", " ")
+    if copy.outcome == Outcome.SUCCESS and copy.validate_state != ValidateState.INIT:
+        return f"success, {copy.validate_state.name.lower().replace('_', ' ')}"
+    return _ENDS[copy.outcome]
+
+
+def _exit(copy: Copy) -> int | str:
+    """Of a program that ended."""
+    return copy.exit_status if copy.outcome in (Outcome.SUCCESS, Outcome.CLIENT_ERROR) else ""
+
+
+def _when(deadline: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(deadline)) if deadline else ""
