@@ -34,6 +34,7 @@ _CACHE_KB: Final = 65536
 _LOCK_WAIT: Final = 20
 """Seconds that a statement waits for another process's transaction."""
 _LOOK: Final = 0.05
+_CLOSED: Final = "the database is closed"
 _LAST_STATEMENT: Final = 5.0
 """Seconds that MariaDB is given to end a statement whose connection is to be closed."""
 _AWAY: Final = frozenset({0, 1040, 1053, 1077, 1079, 1080, 1927, 2002, 2003, 2006, 2013, 2014, 2045, 2055})
@@ -139,6 +140,7 @@ class Session:
         self._lasting = lasting
         self._prepared = database.prepared
         self.is_sqlite = database.is_sqlite
+        self._closed = False
         self._in_use = threading.Lock()
         """Held during a statement: sqlite3 breaks down, with all of Python, when a connection is closed under one."""
         self.connection = connect()
@@ -151,10 +153,12 @@ class Session:
         return found
 
     def _execute(self, text: str, arguments: Any = ()) -> Any:
+        if self._closed:
+            raise RuntimeError(_CLOSED)
         try:
             self._cursor.execute(text, arguments)
         except Exception as error:
-            if not self._lasting or not self._database.is_away(error):
+            if self._closed or not self._lasting or not self._database.is_away(error):
                 raise
             self.reconnect()
             self._cursor.execute(text, arguments)
@@ -248,7 +252,7 @@ class Session:
 
     def close(self) -> None:
         """Give the connection up. A statement that another thread is at fails, and so does each one after it."""
-        self._lasting = False
+        self._closed = True
         if self.is_sqlite:
             while not self._in_use.acquire(timeout=_LOOK):
                 self.connection.interrupt()
@@ -287,7 +291,7 @@ class Database:
                 self._sessions.append(session)
                 return session
         session.close()
-        raise RuntimeError("the database is closed")
+        raise RuntimeError(_CLOSED)
 
     def _connection(self) -> Any:
         raw = self.engine.raw_connection()
