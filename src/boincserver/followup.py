@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from boincserver import jobs, lifecycle, trickles
+from boincserver import jobs, lifecycle, plugins, trickles
 from boincserver.assimilator import Assimilator, FinishedJob, find_assimilator
 from boincserver.database import Database
 from boincserver.errors import InvalidResult
@@ -70,6 +70,7 @@ class FollowUp:
     def close(self) -> None:
         """End what is under way; the rest is found in the tables by the next start."""
         self._thread.shutdown(cancel_futures=True)
+        plugins.close([*self._assimilators.values(), *self._handlers.values()])
 
     def validate(self, workunitid: int) -> None:
         """Have the files of this job compared."""

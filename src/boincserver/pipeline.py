@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
-from boincserver import credit, jobs, lifecycle
+from boincserver import credit, jobs, lifecycle, plugins
 from boincserver.catalog import Catalog
 from boincserver.config import CreditConfig, JobsConfig
 from boincserver.database import Session
@@ -104,6 +104,10 @@ class Pipeline:
         if name not in self._validators:
             self._validators[name] = find_validator(name)
         return self._validators[name]
+
+    def close(self) -> None:
+        """Let validators end what they began."""
+        plugins.close(self._validators.values())
 
     def follow(
         self,

@@ -158,6 +158,7 @@ class Service:
             await asyncio.wait([self._task])
         await asyncio.to_thread(self._follow_up.close)
         await self.writer.close()
+        await asyncio.to_thread(self.pipeline.close)
         self._siblings.close(self._loop)
         self._deletion_lock.close()
         await asyncio.to_thread(self._lock.release)

@@ -202,20 +202,30 @@ async def greeted(service: Service) -> None:
 class Anything:
     """A validator that reads files, in its own time."""
 
+    closed: ClassVar[list[str]] = []
+
     def load(self, result: ResultFiles) -> int:
         return len(result.paths)
 
     def agree(self, first: int, second: int) -> bool:
         return first == second
 
+    def close(self) -> None:
+        self.closed.append("anything")
+
 
 class Keeper:
     """An assimilator that takes what comes."""
 
     seen: ClassVar[list[str]] = []
+    closed: ClassVar[list[str]] = []
 
     def assimilate(self, job: FinishedJob) -> None:
         self.seen.append(job.name)
+
+    def close(self) -> None:
+        self.closed.append("keeper")
+        raise OSError("the disk is full")  # which keeps no server from ending
 
 
 @pytest.mark.parametrize(
@@ -237,7 +247,8 @@ def test_a_report_alone_brings_its_outcome(
             f"UPDATE boincserver_app SET validator = '{validator}', assimilator = '{assimilator}'"
         )
     database.close()
-    Keeper.seen.clear()
+    for used in (Keeper.seen, Keeper.closed, Anything.closed):
+        used.clear()
 
     async def reported(service: Service) -> None:
         def outcomes() -> bool:
@@ -262,6 +273,9 @@ def test_a_report_alone_brings_its_outcome(
             submitter.cancel()
 
     within(directory, time.time, reported)
+    assert [*Anything.closed, *Keeper.closed] == [
+        name for name in (validator, assimilator) if name in ("anything", "keeper")
+    ]
 
 
 async def contact(service: Service, key: str, results: list[Finished], hostid: int = 0) -> SchedulerReply:
