@@ -26,7 +26,9 @@ from pymw.errors import PyMWError
 
 __all__ = ["Agreements", "ComparisonFailed", "Judge"]
 
-PATIENCE = 10.0  # seconds for one pair, the start of the child included the first time
+PATIENCE = 10.0  # seconds for one pair
+START = 60.0  # seconds until the child is there
+READY = b"r"
 MEMORY = 2 << 30
 FRAME = codec.Limits(size=1 << 30, count=1000)
 HEADER = struct.Struct("<I")
@@ -98,27 +100,30 @@ class Judge:
             self._end()
 
     def _ask(self, question: bytes) -> bool:
-        deadline = time.monotonic() + PATIENCE
-        child = self._child = self._child or self._start()
+        if self._child is None:
+            self._child = self._start()
+            self._read(self._child, len(READY), time.monotonic() + START, f"did not begin within {START:g} s")
+        child, deadline = self._child, time.monotonic() + PATIENCE
+        late = f"took longer than {PATIENCE:g} s for two results"
         assert child.stdin is not None
         try:
             child.stdin.write(HEADER.pack(len(question)) + question)
             child.stdin.flush()
         except OSError:
             pass  # it died: its last words are read below
-        size = self._read(child, HEADER.size, deadline)
-        answer = codec.decode(self._read(child, HEADER.unpack(size)[0], deadline))
+        size = self._read(child, HEADER.size, deadline, late)
+        answer = codec.decode(self._read(child, HEADER.unpack(size)[0], deadline, late))
         if isinstance(answer, bool):
             return answer
         raise ComparisonFailed(f"agree= failed:\n{answer}")
 
-    def _read(self, child: subprocess.Popen[bytes], count: int, deadline: float) -> bytes:
+    def _read(self, child: subprocess.Popen[bytes], count: int, deadline: float, late: str) -> bytes:
         assert child.stdout is not None
         data = b""
         while len(data) < count:
             ready, _, _ = select.select([child.stdout], [], [], max(0.0, deadline - time.monotonic()))
             if not ready:
-                raise ComparisonFailed(f"agree= took longer than {PATIENCE:g} s for two results")
+                raise ComparisonFailed(f"agree= {late}")
             part = os.read(child.stdout.fileno(), count - len(data))
             if not part:
                 said = self._last_words(child)
@@ -173,6 +178,8 @@ def _answer(bundle: Path) -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what the function prints is no answer
     sandbox.apply(sandbox.Policy(read=[bundle], write=[Path.cwd()], memory=MEMORY))
+    out.write(READY)
+    out.flush()
     loaded = None
     for pair in _questions():
         answer: bool | str
