@@ -139,6 +139,8 @@ def run() -> int:
 def _run_all(job: envelope.Job, journal: Journal) -> int:
     left = [index for index in range(len(job.items)) if index not in journal.finished]
     if left:
+        import pyboinc
+
         loaded = _loaded()
         if loaded is None:
             return HOST_FAILED
@@ -150,6 +152,8 @@ def _run_all(job: envelope.Job, journal: Journal) -> int:
             with workplace(folder, files, again=True):
                 outcome = _run(loaded, job, index, telling)
             journal.finish(index, outcome)
+        if job.time_limit:
+            pyboinc.time_limit(0)  # what follows is not the last item's
     target = Path(_resolve(OUTCOMES))
     part = target.with_name(target.name + ".part")
     part.write_bytes(envelope.pack_outcomes([journal.finished[index] for index in range(len(job.items))]))
