@@ -66,7 +66,7 @@ def run_example(project: Path) -> int:
         return child.wait()
     except KeyboardInterrupt:
         with contextlib.suppress(subprocess.TimeoutExpired):
-            child.wait(5)  # it had the Ctrl-C as well
+            child.wait(30)  # it had the Ctrl-C as well
         raise
     finally:
         if child.poll() is None:

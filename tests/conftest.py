@@ -6,7 +6,9 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Callable
+import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +20,9 @@ settings.register_profile("tests", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("tests")
 
 
+OTHERS = ("dask-scratch-space", "pytest-of-", "wine-")  # what other programs leave behind begins so
+
+
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--strict-parts", action="store_true", help="fail, instead of skipping, where a part is missing")
 
@@ -25,6 +30,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure() -> None:
     """Ctrl-C works in what the tests start, also where they run in the background of a shell that ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is written for a while, by the tests and by all that they start, has one place, and in the end is gone."""
+    tmp_path_factory.getbasetemp()  # pytest's own, which is kept for a while, is elsewhere
+    with pytest.MonkeyPatch.context() as changes, tempfile.TemporaryDirectory(prefix="pymw-tests-") as folder:
+        changes.setenv("TMPDIR", folder)
+        changes.setattr(tempfile, "tempdir", folder)
+        yield
+        left = ["not looked"]
+        until = time.monotonic() + 60
+        while left and time.monotonic() < until:  # workers whose master was killed clear up when they notice it
+            left = sorted(path.name for path in Path(folder).iterdir() if not path.name.startswith(OTHERS))
+            time.sleep(0.1 if left else 0.0)
+        assert not left, f"left behind: {left}"
 
 
 @pytest.fixture(scope="session")
