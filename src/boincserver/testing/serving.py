@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -10,8 +11,9 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from boincserver.control import Control, connect
 from boincserver.errors import ServerNotRunning
@@ -19,6 +21,10 @@ from boincserver.errors import ServerNotRunning
 from .waiting import wait_until
 
 __all__ = ["configure", "free_port", "serving"]
+
+_PORTS: Final = range(10_000, 30_000)  # below those that the system gives to whoever wants any
+_RANGE: Final = 2_500
+_turn = itertools.count(os.getpid())
 
 
 def configure(directory: Path, **settings: object) -> None:
@@ -34,11 +40,16 @@ def configure(directory: Path, **settings: object) -> None:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port on loopback that nobody listens on just now, and that the system gives nobody by itself meanwhile.
+
+    Processes of pytest-xdist, which look at the same time, have a range each.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    while True:
+        port = _PORTS.start + (worker * _RANGE + next(_turn) % _RANGE) % len(_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class ServerProcess:
@@ -75,7 +86,7 @@ class ServerProcess:
 
         wait_until(ready, timeout=timeout, what="the server to answer")
 
-    def stop(self, timeout: float = 30.0) -> int:
+    def stop(self, timeout: float = 120.0) -> int:
         """Stop it as Ctrl-C does; returns its exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)

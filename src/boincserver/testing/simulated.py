@@ -168,7 +168,8 @@ class SimulatedVolunteer:
         for name in names:
             if self._stop.is_set():
                 break
-            self.work(name)
+            if name in self.held:  # else the server took it back meanwhile
+                self.work(name)
         return len(names)
 
     # --- on its own -------------------------------------------------------------------------------------------------

@@ -142,7 +142,10 @@ class StockClient:
     def _answers(self) -> bool:
         if self._process is not None and self._process.poll() is not None:
             raise RuntimeError(f"the client {self.name} ended:\n{self.log()[-2000:]}")
-        return self._run(["--client_version"]).returncode == 0
+        try:
+            return self._run(["--client_version"]).returncode == 0
+        except subprocess.TimeoutExpired:
+            return False
 
     def stop(self) -> None:
         """End the client as a user does, else by force; its folder stays, so that it can start again."""
@@ -152,7 +155,7 @@ class StockClient:
         if process.poll() is None:
             self._command_of_end()
         try:
-            process.wait(10.0)
+            process.wait(60.0)
         except subprocess.TimeoutExpired:
             pass
         # Programs of jobs are in the client's session; none may outlive it.
@@ -178,7 +181,13 @@ class StockClient:
     def close(self) -> None:
         """End the client and remove its folder."""
         self.stop()
-        shutil.rmtree(self.directory, ignore_errors=True)
+
+        def gone() -> bool:
+            """Not at once, while programs of jobs that were killed still end."""
+            shutil.rmtree(self.directory, ignore_errors=True)
+            return not self.directory.exists()
+
+        wait_until(gone, timeout=30.0, what=f"the folder of {self.name} to be removed")
 
     @property
     def log_path(self) -> Path:
