@@ -12,7 +12,7 @@ __all__ = ["PACE", "PatientProtocol", "TooLargeError", "patient_protocol", "read
 
 PACE: Final = 64
 """Bytes a second that a body must have on the average, once its patience is over; a modem from 1990 has more."""
-UNASKED: Final = 2.0
+UNASKED: Final = 5.0
 """Seconds for which an ending server waits for the first byte of a request on a connection that was just made."""
 MAX_HEAD: Final = 65536
 """Bytes of a request's first line and headers."""

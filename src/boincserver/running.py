@@ -24,7 +24,7 @@ log = Events(__name__)
 
 _LINGER: Final = 3600.0
 """Seconds that a file may still be on its way when another process has taken over."""
-_CONTROL_PATIENCE: Final = 60.0
+_CONTROL_PATIENCE: Final = 600.0
 _COLLECT_AFTER: Final = 20_000
 """Objects that may be made before those in cycles are looked for."""
 
