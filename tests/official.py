@@ -104,7 +104,6 @@ class OfficialServer:
         (directory / "config.xml").write_text(CONFIG.format(**self.config))
         (directory / "project.xml").write_text(PROJECT)
         self.code_key, self.upload_key = signing.generate(), signing.generate()
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         self.root.close()
@@ -215,7 +214,9 @@ class OfficialServer:
         """Every workunit whose time has come; returns how many."""
         due = self.sql("SELECT * FROM workunit WHERE transition_time <= %s ORDER BY transition_time", int(time.time()))
         for workunit in due:
-            self._transition(workunit)
+            # Whoever changes something from now on sets a time before this one, which is kept.
+            self.sql("UPDATE workunit SET transition_time = %s WHERE id = %s", NEVER, workunit["id"])
+            self._transition(self.one("workunit", "id", workunit["id"]))
         return len(due)
 
     def _transition(self, wu: dict[str, Any]) -> None:
@@ -264,10 +265,12 @@ class OfficialServer:
         for result in results:
             if result["server_state"] == IN_PROGRESS:
                 wu["transition_time"] = min(wu["transition_time"], result["report_deadline"])
-        changed = {name: value for name, value in wu.items() if value != before[name]}
-        if changed:
-            assignments = ", ".join(f"{name} = %s" for name in changed)
-            self.sql(f"UPDATE workunit SET {assignments} WHERE id = %s", *changed.values(), wu["id"])
+        changed = {name: value for name, value in wu.items() if value != before[name] and name != "transition_time"}
+        assignments = "".join(f"{name} = %s, " for name in changed)
+        self.sql(
+            f"UPDATE workunit SET {assignments}transition_time = LEAST(transition_time, %s) WHERE id = %s",
+            *changed.values(), wu["transition_time"], wu["id"],
+        )  # fmt: skip
 
     def _change(self, result: dict[str, Any], **values: int) -> None:
         result.update(values)

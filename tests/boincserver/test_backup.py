@@ -87,6 +87,7 @@ def test_a_backup_under_load_is_of_one_moment(directory: Path, tmp_path: Path) -
             taker.start()
             try:
                 for n in range(3):
+                    control.create_jobs(batch.id, jobs(*(f"more{n}-{m}" for m in range(200))))
                     seen = volunteer.jobs_done
                     wait_until(lambda seen=seen: volunteer.jobs_done > seen + 20, timeout=60, what="jobs to be done")
                     back_up(directory, tmp_path / f"{n}.tar.gz")
@@ -132,12 +133,12 @@ def test_the_two_locks_exclude_each_other(tmp_path: Path) -> None:
     thread = threading.Thread(target=copy)
     thread.start()
     third = DeletionLock(tmp_path)
-    wait_until(lambda: not third.enter() or third.leave(), timeout=10, what="the copier to keep new deletions out")
+    wait_until(lambda: not third.enter() or third.leave(), timeout=60, what="the copier to keep new deletions out")
     assert not began.is_set()
     one.leave()
     assert not began.is_set()
     one.leave()
-    assert began.wait(10)
+    assert began.wait(60)
     thread.join()
     for lock in (one, two, third):
         lock.close()
@@ -299,7 +300,7 @@ def test_a_restore_costs_no_job_its_last_try(directory: Path, tmp_path: Path) ->
         volunteer.contact()
         assert other.step() == 1
         other.contact()
-        (outcome,) = server.control.outcomes(batch.id, wait=10)
+        (outcome,) = server.control.outcomes(batch.id, wait=60)
         assert outcome.outputs == {"out": b"TEXT OF J"}
         assert findings(directory) == []
 

@@ -35,7 +35,7 @@ def test_twenty_jobs_run_in_real_slots_and_come_home(control: Control, upper: st
     control.acknowledge(batch.id, outcomes[-1].seq)
     assert control.outcomes(batch.id) == []
     upload = control.directory / "upload"
-    wait_until(lambda: not [path for path in upload.rglob("*") if path.is_file()], timeout=10, what="files to go")
+    wait_until(lambda: not [path for path in upload.rglob("*") if path.is_file()], timeout=60, what="files to go")
     assert control.status()["hosts"][0]["succeeded"] == 20
 
 
@@ -47,7 +47,7 @@ def test_two_users_agree(control: Control, upper: str, url: str) -> None:
         with volunteer:
             assert volunteer.step() == 3
             volunteer.contact()
-    outcomes = control.outcomes(batch.id, wait=10)
+    outcomes = control.outcomes(batch.id, wait=60)
     assert len(outcomes) == 3
     assert all(len(o.attempts) == 2 and o.outputs["out"] for o in outcomes)
 

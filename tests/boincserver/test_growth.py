@@ -10,7 +10,7 @@ from boincserver.control import Job
 from boincserver.project import Project
 from boincserver.protocol.request import parse_request
 from boincserver.service import Service
-from boincserver.testing import serving
+from boincserver.testing import configure, serving
 from boincserver.testing.wire import Finished, RequestParts, format_request
 
 from .conftest import PLATFORM, add_app, make_project
@@ -24,6 +24,7 @@ GROWING = {
 
 def test_no_request_reads_a_table_through(directory: Path, tmp_path: Path) -> None:
     make_project(directory)
+    configure(directory, statistics_hours=0)  # these are of all that there is
     with serving(directory) as server:
         add_app(server.control, tmp_path)
         key = server.control.create_account("v@example.org")

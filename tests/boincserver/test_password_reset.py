@@ -43,7 +43,7 @@ class MailServer(Controller):
     def __init__(self, **options: Any) -> None:
         self.letters: list[EmailMessage] = []
         self.logins: list[LoginPassword] = []
-        super().__init__(self, hostname="127.0.0.1", port=free_port(), **options)
+        super().__init__(self, hostname="127.0.0.1", port=free_port(), ready_timeout=60.0, **options)
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:
         letter = email.message_from_bytes(envelope.content, policy=email.policy.default)

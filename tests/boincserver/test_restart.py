@@ -168,6 +168,7 @@ def pids(directory: Path) -> list[int]:
 
 def through_two_restarts(directory: Path, folder: Path, processes: int = 1) -> None:
     """Everybody asks for everything while the server is replaced twice."""
+    configure(directory, patience=600)  # for files whose second half comes after both
     with serving(directory) as server:
         control, url = server.control, server.control.info().url
         add_app(control, folder)

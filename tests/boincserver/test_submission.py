@@ -146,9 +146,15 @@ def test_the_whole_way(remote: RemoteServer, control: Control, volunteer: Simula
 
     remote.retire_batch(batch)
     assert remote.query_batches() == []
-    wait_until(lambda: control.status()["queues"] == 0, timeout=30, what="files to be deleted")
-    with pytest.raises(SubmissionRefused, match="no such file"):
-        remote.output(told.jobs[0].canonical_name)
+
+    def gone() -> bool:
+        try:
+            remote.output(told.jobs[0].canonical_name)
+        except SubmissionRefused as error:
+            return "no such file" in str(error)
+        return False
+
+    wait_until(gone, timeout=60, what="files to be deleted")
 
 
 def test_a_failed_job_tells_why(remote: RemoteServer, volunteer: SimulatedVolunteer) -> None:

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from boincserver.control import Job
+from boincserver.control_app import _Control
 from boincserver.homogeneous import COARSE
-from boincserver.states import Outcome, ServerState, ValidateState
+from boincserver.states import ErrorMask, Outcome, ServerState, ValidateState
 from boincserver.testing import configure, serving
 
 from .conftest import add_app, make_project
@@ -74,6 +75,21 @@ def test_a_trivial_validator_takes_what_comes(world: World) -> None:
         world.finish(computer, *computer.held, value)
         world.contact(computer, want=0)
     assert world.rows("SELECT validate_state FROM result") == [(ValidateState.VALID,)] * 2
+
+
+def test_a_batch_with_a_lease_lives_while_its_submitter_asks_for_it(world: World) -> None:
+    submitter = world.service.submitter
+    batch = world.change(lambda tx: submitter.create_batch(tx, "upper", "leased", 3600, world.now))
+    world.change(lambda tx: submitter.create_jobs(tx, batch, [Job("j", {}, {})], world.now))
+    calls = _Control(world.service)
+    for _ in range(4):
+        world.ahead += 1800
+        world.run(calls.call_job_states, memoryview(b""), batch)
+        world.run(world.service._end_leases, world.now)
+    assert world.rows("SELECT error_mask FROM workunit") == [(ErrorMask.NONE,)]
+    world.ahead += 3601
+    world.run(world.service._end_leases, world.now)
+    assert world.rows("SELECT error_mask FROM workunit") == [(ErrorMask.CANCELLED,)]
 
 
 def test_what_a_host_may_hold_and_be_sent_at_once_is_by_its_processors(world: World) -> None:

@@ -50,6 +50,12 @@ def always(error: Exception) -> Callable[[int], Exception]:
     return lambda _run: error
 
 
+@pytest.fixture(autouse=True)
+def slow_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of changes is not cut short because this machine stood still for a moment."""
+    monkeypatch.setattr("boincserver.writer.SLICE", 60.0)
+
+
 def within(directory: Path, check: Callable[[Writer, Database], Awaitable[None]]) -> None:
     make_project(directory)
     database = Project.open(directory).open_database()

@@ -34,6 +34,7 @@ def chooseAction(self, s):
     import os, time
     if self.index == 0 and not hasattr(self, 'done'):
         self.done = True
+        ends = os.pipe()
         for _ in range(5):
             if os.fork() == 0:
                 try: os.setsid()
@@ -41,11 +42,13 @@ def chooseAction(self, s):
                 for _ in range(3):
                     if os.fork() == 0:
                         os.write(1, b'pid %d\\n' % os.getpid())
+                        os.write(ends[1], b'x')
                         time.sleep(1000)
                 os._exit(0)
+        for _ in range(15): os.read(ends[0], 1)  # all are there before the match goes on, and ends
     return 'Stop'
 """
-    played = match(nursery, agent(body), innocent(), length=400)
+    played = match(nursery, agent(body), innocent(), length=40, limits=Limits())
     pids = re.findall(r"pid (\d+)", played.red_log)
     assert len(pids) == 15
     for pid in pids:
@@ -75,10 +78,13 @@ def test_no_process_of_a_team_holds_the_seed_or_the_key_of_the_noise(nursery: Nu
 
     def look(move: int, state: State) -> None:
         if move == 30:
-            try:
-                found.update({pid: holds(pid, [*keys, b"harbour"]) for pid in descendants(os.getpid())})
-            except PermissionError:
-                pytest.skip("this system does not let a process look into its children")
+            for pid in descendants(os.getpid()):
+                try:
+                    found[pid] = holds(pid, [*keys, b"harbour"])
+                except PermissionError:
+                    pytest.skip("this system does not let a process look into its children")
+                except (FileNotFoundError, ProcessLookupError):  # of a match before, and on its way out
+                    continue
 
     pairing = Pairing(layout_of("harbour"), SEED, length=40)
     play(innocent(), innocent(), pairing, nursery=nursery, watch=look)
@@ -244,7 +250,7 @@ def attack(self):
     time.sleep(1000)
 """,
         "illegal",
-        "started 60. threads; 512 are allowed",
+        r"started \d+ threads; 512 are allowed",  # the referee may look while they are being started
     ),
     "shares out its memory": (
         FORK
@@ -364,7 +370,8 @@ def test_who_attacks_loses_alone(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     head, code, log = ATTACKS[attack]
     team = agent(ONCE, head=HEAD + head, name="attacker")
-    limits = Limits(start=2.0, warning=1.0, move=3.0, idle=1.0, sleep=2.5, memory=256 << 20, disk=64 << 20)
+    idle = 30.0 if "of the match" in log else 1.0  # who is to be caught by the sum must not be by one long sleep
+    limits = Limits(start=2.0, warning=1.0, move=3.0, idle=idle, sleep=2.5, memory=256 << 20, disk=64 << 20)
     before = set(descendants(os.getpid()))
     played = match(nursery, innocent(), team, length=240, limits=limits)
     record = played.record
@@ -398,7 +405,6 @@ def test_chains_of_processes_end_with_their_match(nursery: Nursery) -> None:
     for length in (4, 240):
         played = match(nursery, agent(ONCE, head=HEAD + CHAINS), innocent(), length=length)
         assert (played.record.code, played.record.blame) in (("score", ""), ("timeout", "red"), ("illegal", "red"))
-        assert set(descendants(os.getpid())) - before <= set(descendants(os.getpid()))
         assert eventually(lambda: set(descendants(os.getpid())) <= before)
     assert match(nursery, innocent(), innocent()).record.code == "score"
 

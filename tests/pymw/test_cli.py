@@ -200,10 +200,12 @@ def test_show_says_who_works_on_a_run(capsys: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.usefixtures("_runs")
 def test_what_nobody_works_on_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    go = threading.Event()
     with contextlib.suppress(ZeroDivisionError), Master("memory", run="numbers") as master:
-        master.submit(threading.Event().wait, 0.1)
+        master.submit(go.wait, LIMIT)
         master._run._journal.flush()  # type: ignore[union-attr]
         1 / 0  # noqa: B018
+    go.set()
     capsys.readouterr()
     assert main(["show", "numbers"]) == 0
     assert "nobody works on it here: run its script again" in capsys.readouterr().out

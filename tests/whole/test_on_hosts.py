@@ -53,12 +53,15 @@ def test_progress_comes_home_and_a_task_goes_on_from_its_checkpoint(project: Pro
 @pytest.mark.stock
 def test_a_suspended_task_goes_on(project: Project, client: StockClient) -> None:
     with Master(project.backend) as master:
-        future = master.submit(errands.creep, 8)
-        wait_until(lambda: any(task.fraction_done > 0 for task in client.tasks()), timeout=LIMIT, what="it to run")
-        (task,) = (task for task in client.tasks() if task.fraction_done > 0)
-        client.task_command(project.url, task.name, "suspend")
+        future = master.submit(errands.creep, 40)
+
+        def begun() -> list[str]:
+            return [task.name for task in client.tasks() if task.fraction_done > 0]
+
+        (name,) = wait_until(begun, timeout=LIMIT, what="it to run")
+        client.task_command(project.url, name, "suspend")
         assert not future.done()
-        client.task_command(project.url, task.name, "resume")
+        client.task_command(project.url, name, "resume")
         assert future.result(LIMIT) == 20
 
 

@@ -78,7 +78,7 @@ def test_a_fix_in_the_supervisor_needs_no_new_interpreter_and_may_come_while_job
     before = versions(project)
     with Master(project.backend) as old:
         running = old.submit(errands.creep, 12)
-        wait_until(lambda: running.running(), timeout=LIMIT, what="a job of the old version to run")
+        wait_until(lambda: running.running() or running.done(), timeout=LIMIT, what="a job of the old version to run")
         monkeypatch.setattr(worker_app, "MAIN", worker_app.MAIN + "# a fix\n")
         fetched = client.log().count("Started download of")
         with Master(project.backend) as new:

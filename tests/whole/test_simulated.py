@@ -241,11 +241,10 @@ def test_a_value_that_cannot_be_read_costs_its_own_task_alone(tmp_path: Path) ->
     assert "not of a module that was shipped" in str(kept[1])
 
 
-def test_a_cancelled_task_is_taken_back_and_explained_before(project: Project) -> None:
-    with Master(project.backend) as master:
+def test_a_cancelled_task_is_taken_back_and_explained_before(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, Master(project.backend) as master:
         future = master.options(quorum=2).submit(errands.creep, 0.1)
-        told = future.explain()
-        assert any(part in told for part in ("no host has", "in progress on")), told
+        assert "no host has" in future.explain()
         assert future.cancel()
         assert future.cancelled()
 
@@ -352,7 +351,7 @@ def test_at_most_once_means_one_copy(project: Project) -> None:
 def test_a_future_tells_that_a_host_has_its_task(project: Project, volunteers: object) -> None:
     with Master(project.backend) as master:
         future = master.submit(errands.creep, 8)
-        wait_until(future.running, timeout=LIMIT, what="the future to be running")
+        wait_until(lambda: future.running() or future.done(), timeout=LIMIT, what="the future to be running")
         assert future.worker.startswith("host ")
         assert future.result(LIMIT) == 20
 

@@ -55,7 +55,7 @@ def test_data_files_go_along_and_come_back(master: Master, tmp_path: Path) -> No
 
 
 def test_progress_shows_in_the_volunteers_manager(master: Master, stock_clients: list[StockClient]) -> None:
-    future = master.submit(errands.creep, 6)
+    future = master.submit(errands.creep, 40)
 
     def told() -> list[float]:
         return [task.fraction_done for client in stock_clients for task in client.tasks() if 0 < task.fraction_done < 1]
