@@ -147,16 +147,18 @@ class FakeClient:
                 stderr=errors,
             )
 
-    def say(self, word: str, *, patience: float = 10) -> None:
+    def say(self, word: str, *, patience: float = 120) -> None:
         """Send `suspend`, `resume`, `quit`, `abort` or `reread_app_info` once the last word was taken."""
         self._send(channels.PROCESS_CONTROL, f"<{word}/>\n", patience)
 
-    def trickle_down(self, text: str, *, patience: float = 10) -> None:
+    def trickle_down(self, text: str, *, patience: float = 120) -> None:
         """Put a message from the server into the slot and tell the program."""
-        (self.slot / f"trickle_down_{time.time_ns()}").write_text(text)
+        new = self.slot / ".trickle.new"
+        new.write_text(text)
+        new.replace(self.slot / f"trickle_down_{time.time_ns()}")  # whole from the beginning
         self._send(channels.TRICKLE_DOWN, "<have_trickle_down/>\n", patience)
 
-    def upload_done(self, name: str, status: int, *, patience: float = 10) -> None:
+    def upload_done(self, name: str, status: int, *, patience: float = 120) -> None:
         """Tell the program how an early upload ended."""
         (self.slot / f"boinc_ufs_{name}").write_text(f"<status>{status}</status>\n")
         self._send(channels.TRICKLE_DOWN, "<upload_file_status/>\n", patience)
@@ -184,7 +186,7 @@ class FakeClient:
                 self.uploads.append(path.name[len("boinc_ufr_") :])
                 path.unlink()
 
-    def until(self, condition: Callable[[], bool], patience: float = 30) -> None:
+    def until(self, condition: Callable[[], bool], patience: float = 120) -> None:
         """Be a client until the condition holds; a TimeoutError with the program's stderr if it never does."""
         give_up = time.monotonic() + patience
         while not condition():
@@ -193,7 +195,7 @@ class FakeClient:
             self.step()
             time.sleep(0.02)
 
-    def finish(self, patience: float = 30) -> int:
+    def finish(self, patience: float = 120) -> int:
         """Wait for the program's end; its exit status."""
         process = self.process
         if process is None:

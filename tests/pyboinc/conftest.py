@@ -15,7 +15,9 @@ from pyboinc.testing import FakeClient
 SOURCE = Path(pyboinc.__file__).parents[1]
 MAIN = """
 import sys
+from pyboinc import supervisor
 from pyboinc.supervisor import Limits, supervise
+supervisor.FINISH_PATIENCE = 60  # this client may stand still for a while
 sys.exit(supervise([sys.executable, {child!r}, *sys.argv[1:]]{options}))
 """
 PLAIN = {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1"}

@@ -178,7 +178,7 @@ def check_what_a_job_requires(client: FakeClient) -> None:
 
 def until_gone(pid: int) -> None:
     """Wait for a process to end."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + 120
     while clients.process_exists(pid):
         assert time.monotonic() < end
         time.sleep(0.05)
