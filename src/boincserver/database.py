@@ -41,8 +41,8 @@ _AWAY: Final = frozenset({0, 1040, 1053, 1077, 1079, 1080, 1927, 2002, 2003, 200
 _LOST_RACE: Final = frozenset({1020, 1205, 1213})
 _DUPLICATE: Final = 1062
 _NAMES: Final = 250
-_GIVEN: Final = sqlalchemy.table("sqlite_sequence", sqlalchemy.column("name"), sqlalchemy.column("seq"))
 """Rows whose ids are asked for in one statement."""
+_GIVEN: Final = sqlalchemy.table("sqlite_sequence", sqlalchemy.column("name"), sqlalchemy.column("seq"))
 
 
 @lru_cache(maxsize=512)
