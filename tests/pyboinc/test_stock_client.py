@@ -222,6 +222,18 @@ def cpu_clock(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | 2)
 
 
+def settled_cpu_clock(pid: int) -> float:
+    """The CPU clock of a stopped process once it stands: it is shown as stopped a moment before it leaves the CPU."""
+
+    def stands() -> bool:
+        before = cpu_clock(pid)
+        time.sleep(0.1)
+        return cpu_clock(pid) == before
+
+    wait_until(stands, timeout=LIMIT, what="the CPU clock to stand")
+    return cpu_clock(pid)
+
+
 def test_inside_one_long_c_call(volunteer: Volunteer) -> None:
     """Progress and CPU time in boinccmd; suspend, resume, abort; beside it a child that is killed."""
     volunteer.submit(long="long C call", crash="crash")
@@ -236,7 +248,7 @@ def test_inside_one_long_c_call(volunteer: Volunteer) -> None:
     volunteer.tell("long", "suspend")
     wait_until(lambda: state(child) == "T", timeout=LIMIT, what="the child to stand still")
     wait_until(lambda: volunteer.task("long")["active_task_state"] == "SUSPENDED", timeout=LIMIT, what="suspension")
-    frozen = cpu_clock(child)
+    frozen = settled_cpu_clock(child)
     time.sleep(1)
     assert cpu_clock(child) == frozen
     volunteer.tell("long", "resume")

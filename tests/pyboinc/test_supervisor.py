@@ -471,7 +471,7 @@ def test_memory_beyond_the_jobs_bound(start: Start, client: FakeClient) -> None:
 def test_disk_beyond_the_jobs_bound(start: Start, client: FakeClient) -> None:
     client.write_init_data(rsc_disk_bound=1e6)
     start("open('big', 'wb').write(bytes(2 * 10**6)); time.sleep(600)")
-    assert client.finish(40) == 196
+    assert client.finish() == 196
     assert "of disk" in client.stderr()
 
 
@@ -523,7 +523,7 @@ def test_floods_of_output(start: Start) -> None:
             os.write(2, b"e" * 10000)
         print("the end", file=sys.stderr, flush=True)
     """)
-    assert client.finish(60) == 0
+    assert client.finish() == 0
     stderr = client.stderr()
     assert len(stderr) < 63 * 1024
     assert stderr.startswith("the beginning")
@@ -606,7 +606,7 @@ def test_a_slot_that_is_emptied(start: Start) -> None:
         pyboinc.trickle_up("v", "t")
         time.sleep(1.5)
     """)
-    assert client.finish(40) == 0
+    assert client.finish() == 0
 
 
 def test_the_end_is_survived_where_nothing_can_be_written(start: Start, client: FakeClient) -> None:

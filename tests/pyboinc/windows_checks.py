@@ -21,7 +21,8 @@ def start(client: FakeClient, child: str, policy: str = "None") -> None:
     """A task whose child runs this source."""
     begin = f"import sys, os, time; sys.path.insert(0, {sys.path[0]!r}); import pyboinc; "
     main = f"import sys; sys.path.insert(0, {sys.path[0]!r}); from pyboinc.supervisor import supervise; "
-    main += "from pyboinc.sandbox import Policy; "
+    main += "from pyboinc.sandbox import Policy; from pyboinc import supervisor; "
+    main += "supervisor.FINISH_PATIENCE = 60; "  # this client may stand still for a while
     main += f"sys.exit(supervise([sys.executable, '-c', {begin + child!r}], sandbox={policy}))"
     client.start([sys.executable, "-c", main])
 
@@ -133,7 +134,7 @@ def check_bounds_of_the_job(client: FakeClient) -> None:
             windows.Child([sys.executable, "-c", ""], os.environ, memory=800e6, processes=50),
             windows.Child([sys.executable, "-c", ""], os.environ),
         ):
-            assert child.wait(30) == 0
+            assert child.wait(120) == 0
             child.close()
     finally:
         jobobject._kernel32 = real
