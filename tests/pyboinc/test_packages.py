@@ -10,8 +10,10 @@ import sys
 import tarfile
 import threading
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -190,3 +192,14 @@ def test_where_debian_is_not_that_is_said(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(sources.SourceError, match="apt-get is not installed"):
         wheels.compat("linux-x86_64", tmp_path / "cache", tmp_path)
+
+
+def test_two_who_fetch_at_once_do_not_disturb_each_other(tmp_path: Path, lacking: Callable[[str], NoReturn]) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(sources.fetch_binary, "libgcc-s1/bookworm", "amd64", tmp_path) for _ in range(2)]
+    try:
+        one, other = (each.result() for each in both)
+    except sources.SourceError as error:
+        lacking(f"no package of Debian's: {error}")
+    assert one == other
+    assert list(one.rglob("libgcc_s.so.1"))
