@@ -463,13 +463,18 @@ class OfficialServer:
             yield
         finally:
             stop.set()
-            for thread in threads:
-                thread.join()
-            (self.directory / "stop_daemons").write_text("<stop/>\n")
-            codes = [process.wait(LIMIT) for process in processes]
-            (self.directory / "stop_daemons").unlink()
-            for log in logs:
-                log.close()
+            try:
+                for thread in threads:
+                    thread.join()
+                (self.directory / "stop_daemons").write_text("<stop/>\n")
+                codes = [process.wait(LIMIT) for process in processes]
+                (self.directory / "stop_daemons").unlink()
+            finally:
+                for process in processes:
+                    process.kill()
+                    process.wait()
+                for log in logs:
+                    log.close()
             assert codes == [0, 0], [Path(log.name).read_text() for log in logs]
 
     def _round(self, server: OfficialServer) -> int:
