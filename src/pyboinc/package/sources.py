@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
+from pyboinc.package.cache import alone
 from pyboinc.package.recipe import Source
 
 _RELEASES = ("trixie", "bookworm")
@@ -25,7 +24,7 @@ class SourceError(Exception):
 
 def fetch(sources: list[Source], directory: Path) -> None:
     """Have all files of these packages in `directory`, by an apt of its own that changes nothing on the system."""
-    with _alone(directory):
+    with alone(directory):
         missing = [source for source in sources if not (directory / source.dsc).exists()]
         if missing:
             environment = _private_apt(directory / "apt", "deb-src")
@@ -47,7 +46,7 @@ def fetch_binary(package: str, architecture: str, into: Path) -> Path:
     """The files of a binary package of any architecture, unpacked and not installed; `package/release` names one."""
     name, _, release = package.partition("/")
     root = into / f"{name}{release and '-'}{release}-{architecture}"
-    with _alone(into):
+    with alone(into):
         if root.exists():
             return root
         environment = _private_apt(into / f"apt-{architecture}", "deb", architecture)
@@ -64,24 +63,13 @@ def fetch_binary(package: str, architecture: str, into: Path) -> Path:
 
 def fetch_wheel(name: str, version: str, sha256: str, directory: Path, *options: str) -> Path:
     """A wheel from the package index; `options` of pip name another machine than this one."""
-    with _alone(directory):
+    with alone(directory):
         if not list(directory.glob(f"{name}-{version}-*.whl")):
             pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:", *options]
             _run([*pip, "--dest", str(directory), f"{name}=={version}"], directory)
         [wheel] = directory.glob(f"{name}-{version}-*.whl")
         check(wheel, sha256)
     return wheel
-
-
-@contextlib.contextmanager
-def _alone(directory: Path) -> Iterator[None]:
-    """Nobody else on this machine fetches into this folder meanwhile: apt's lists are no place for two."""
-    import fcntl  # nothing is fetched on Windows
-
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def check(path: Path, sha256: str) -> None:
