@@ -357,11 +357,7 @@ class _Control(AccountCalls, RightsCalls):
             row = self.reader.get(workunit_table, ("id", "batch"), name=name)
             if row is not None and row[1] == batch_id:
                 numbers.append(row[0])
-        count = 0
-        for start in range(0, len(numbers), _JOBS_PER_COMMIT):
-            part = numbers[start : start + _JOBS_PER_COMMIT]
-            count += await self.writer.run(lambda tx, part=part: self.submitter.cancel(tx, part, self.now))  # type: ignore[misc]
-        return count
+        return await self.service.cancel_jobs(numbers)
 
     async def call_hurry(self, _data: memoryview, batch_id: int, names: list[str]) -> None:
         await self._seen(batch_id)

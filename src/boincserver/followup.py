@@ -116,12 +116,12 @@ class FollowUp:
             seen = lifecycle.viable(job)
         except Exception:
             log.exception("validation-failed", workunit=workunitid, then="it is tried again later")
-            self._post(lambda tx: self._later(tx, workunitid))
+            self._writer.post(lambda tx: self._later(tx, workunitid))
             return
         # Not waited for: the verdicts on many jobs share a commit.
-        self._post(
+        self._writer.post(
             lambda tx: self._decide(tx, workunitid, seen, verdict),
-            lambda: self._post(lambda tx: self._later(tx, workunitid)),
+            lambda: self._writer.post(lambda tx: self._later(tx, workunitid)),
         )
 
     def _verdict(self, job: lifecycle.Job) -> lifecycle.Verdict:
@@ -157,12 +157,6 @@ class FollowUp:
             after = lifecycle.apply_verdict(job, lifecycle.Verdict(retry=True), now)
             jobs.save(tx.db, job, after, now, outputs=self._pipeline.outputs)
             tx.on_commit(lambda: self._due(after.workunit.transition_time))
-
-    def _post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
-        try:
-            self._writer.post(operation, failed)
-        except RuntimeError:
-            log.debug("left-to-the-next-start")
 
     # --- assimilation by a class of the operator's --------------------------------------------------------------------
 

@@ -216,7 +216,7 @@ class Service:
         elif topic == "expected":
             self._last_work = self.clock()
         elif topic == "catalog":
-            self._post(lambda tx: self.catalog.load(tx.db))
+            self.writer.post(lambda tx: self.catalog.load(tx.db))
 
     def copies(self, entries: Sequence[Entry]) -> None:
         """Copies can be sent from now on."""
@@ -312,15 +312,9 @@ class Service:
             self._next_due = time
             self._loop.call_soon_threadsafe(self._alarm.set)
 
-    def _post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
-        try:
-            self.writer.post(operation, failed)
-        except RuntimeError:
-            log.debug("left-to-the-next-start")
-
     def _post_deletion(self) -> None:
         self._delete_posted = True
-        self._post(self._delete_some, self._deletion_failed)
+        self.writer.post(self._delete_some, self._deletion_failed)
 
     def _deletion_failed(self) -> None:
         self._delete_posted = False
@@ -464,14 +458,22 @@ class Service:
             )
             await self.cancel_batch(batch, abandon=True)
 
+    async def cancel_jobs(self, workunits: Sequence[int]) -> int:
+        """Cancel those of these that are not over, in slices, and return how many."""
+        count = 0
+        for start in range(0, len(workunits), _SLICE):
+            some = workunits[start : start + _SLICE]
+            count += await self.writer.run(
+                lambda tx, some=some: self.submitter.cancel(tx, some, int(self.clock()))  # type: ignore[misc]
+            )
+        return count
+
     async def cancel_batch(self, batch: int, *, abandon: bool = False) -> int:
         """Cancel what is not over, in slices, and return how many; `abandon`: nobody will fetch the outcomes either."""
         last = count = 0
         while numbers := self.submitter.unfinished(self.database.reader(), batch, last, _SLICE):
             last = numbers[-1]
-            count += await self.writer.run(
-                lambda tx, n=tuple(numbers): self.submitter.cancel(tx, n, int(self.clock()))  # type: ignore[misc]
-            )
+            count += await self.cancel_jobs(numbers)
         if abandon:
             await self.acknowledge(batch, 2**62)
             await self.writer.run(lambda tx: self.submitter.retire(tx, batch))

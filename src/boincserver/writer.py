@@ -182,10 +182,16 @@ class Writer:
         return future.result()
 
     def post(self, operation: Callable[[Transaction], object], failed: Callable[[], object] | None = None) -> None:
-        """Run some time soon, from any thread; nobody waits, a failure is logged and `failed` called."""
+        """Run some time soon, from any thread; nobody waits, a failure is logged and `failed` called.
+
+        When the loop is over it is left to the next start, which finds in the tables what is to be done.
+        """
         future: Future[object] = Future()
         future.add_done_callback(lambda done: _log_failure(done, failed))
-        self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
+        try:
+            self._loop.call_soon_threadsafe(self._put, _Work(operation, future))
+        except RuntimeError:
+            log.debug("left-to-the-next-start")
 
     async def close(self) -> None:
         """Finish what is queued and stop."""

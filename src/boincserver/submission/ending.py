@@ -9,7 +9,7 @@ from boincserver.protocol.submission import whole_number
 from boincserver.protocol.text import element
 from boincserver.schema import batch as batch_table
 from boincserver.states import BatchState
-from boincserver.submission.caller import JOBS_PER_COMMIT, Caller
+from boincserver.submission.caller import Caller
 
 __all__ = ["Ending"]
 
@@ -35,10 +35,7 @@ class Ending(Caller):
         submitter = self.who(call)
         names = [(name.text or "").strip() for name in call.findall("job_name")]
         numbers = [self._own_job(submitter, name=name)[0] for name in names]
-        service = self._service
-        for start in range(0, len(numbers), JOBS_PER_COMMIT):
-            part = numbers[start : start + JOBS_PER_COMMIT]
-            await service.writer.run(lambda tx, part=part: service.submitter.cancel(tx, part, int(service.clock())))  # type: ignore[misc]
+        await self._service.cancel_jobs(numbers)
         return "".join(element("aborted", name) for name in names) + element("success", 1)
 
     async def call_set_expire_time(self, call: ET.Element) -> str:
