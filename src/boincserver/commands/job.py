@@ -7,6 +7,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 from boincserver.commands.batch import find
@@ -170,10 +171,14 @@ def _job_cancel(options: argparse.Namespace) -> int:
 def _state(copy: Copy) -> str:
     """In a few words."""
     if copy.server_state != ServerState.OVER:
-        return copy.server_state.name.lower().replace("_", " ")
+        return _words(copy.server_state)
     if copy.outcome == Outcome.SUCCESS and copy.validate_state != ValidateState.INIT:
-        return f"success, {copy.validate_state.name.lower().replace('_', ' ')}"
+        return f"success, {_words(copy.validate_state)}"
     return _ENDS[copy.outcome]
+
+
+def _words(state: IntEnum) -> str:
+    return state.name.lower().replace("_", " ")
 
 
 def _exit(copy: Copy) -> int | str:
