@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from boincserver.testing import wait_until
 
 # The machine may be slow: that is no error of what is tested.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -43,12 +45,13 @@ def temporary_files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         changes.setenv("TMPDIR", folder)
         changes.setattr(tempfile, "tempdir", folder)
         yield
-        left = ["not looked"]
-        until = time.monotonic() + 60
-        while left and time.monotonic() < until:  # workers whose master was killed clear up when they notice it
-            left = sorted(path.name for path in Path(folder).iterdir() if path.name.startswith(OURS))
-            time.sleep(0.1 if left else 0.0)
-        assert not left, f"left behind: {left}"
+
+        def left() -> list[str]:
+            return sorted(path.name for path in Path(folder).iterdir() if path.name.startswith(OURS))
+
+        with contextlib.suppress(TimeoutError):  # workers whose master was killed clear up when they notice it
+            wait_until(lambda: not left(), timeout=60)
+        assert not left(), f"left behind: {left()}"
 
 
 @pytest.fixture(scope="session")

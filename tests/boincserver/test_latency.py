@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import statistics
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -54,13 +55,13 @@ def joined(directory: Path, control: Control, client: StockClient) -> None:
 
 def test_an_idle_client_comes_within_seconds_while_somebody_submits(directory: Path) -> None:
     make_project(directory)
-    with serving(directory) as server, StockClient(speed=5.0) as client:
+    with serving(directory) as server, StockClient(speed=2.0) as client:
         joined(directory, server.control, client)
         server.control.create_batch("upper", "b")  # somebody is there
         between = gaps(client, 5)
         wait_until(lambda: told(client) == 5, timeout=LIMIT, what="the delay of those who are wanted")
-    # On a client that looks at its clock every five seconds; a busy machine answers it late, now and then.
-    assert min(between) <= 15, between
+    # On a client that looks at its clock every five seconds; a busy machine answers it late.
+    assert statistics.median(between) <= 15, between
 
 
 @pytest.fixture

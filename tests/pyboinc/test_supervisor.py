@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from boincserver.testing import wait_until
 from pyboinc import ending, watch
 from pyboinc.limits import Limits
 from pyboinc.supervisor import ChildExit
@@ -642,10 +643,7 @@ def test_ctrl_c_without_a_client(tmp_path: Path, gone: Ask) -> None:
         pid = int(process.stdout.readline())
         process.send_signal(signal.SIGINT)
         assert process.wait(120) == 130
-    until = time.monotonic() + 60
-    while not gone(pid):
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    wait_until(lambda: gone(pid), timeout=60, what="the child to end")
 
 
 def test_a_program_that_does_not_exist(client: FakeClient, start: Start) -> None:
