@@ -10,11 +10,24 @@ from pathlib import Path
 import pytest
 from tests.pacman.teams import HEAD, agent, innocent, inspector, source
 
-from pacman_ctf.check import HINTS, check, shipped_team
+from pacman_ctf.check import HINTS, Report, check, shipped_team
 from pacman_ctf.errors import SubmissionError
 from pacman_ctf.submission import MAX_BYTES, MAX_FILES, Submission
 
 AMPLE = 120  # seconds for a check where its own time is not the question, on however loaded a machine
+
+
+def within_ten_seconds(team: Submission, **options: float) -> Report:
+    """What the check says, in the time that is promised; one try in three has to do, on however loaded a machine."""
+    for _ in range(3):
+        begin = time.monotonic()
+        report = check(team, **options)
+        took = time.monotonic() - begin
+        if took < 10:
+            break
+    assert took < 10
+    return report
+
 
 # What students run into, and a word of the help that they get.
 MISTAKES: dict[str, tuple[str, str]] = {
@@ -56,9 +69,7 @@ def test_our_own_teams_are_ready(name: str) -> None:
 def test_slowness_alone_is_no_failure() -> None:
     """The check's own time ends while the team prepares, and while it plays."""
     start = agent("def registerInitialState(self, s):\n    while True: pass")
-    begin = time.monotonic()
-    report = check(start, seconds=1)
-    assert time.monotonic() - begin < 60
+    report = within_ten_seconds(start, seconds=1)
     assert report.ready, report.text()
     assert "time was up" in report.text()
     moves = agent(
@@ -83,10 +94,8 @@ def test_whether_a_match_can_be_repeated_is_told() -> None:
     assert "went another way" in check(moody, seconds=AMPLE).text()
 
 
-def test_a_hanging_team_is_told_after_three_seconds() -> None:
-    begin = time.monotonic()
-    report = check(agent("def chooseAction(self, s):\n    import time; time.sleep(100)"), seconds=AMPLE)
-    assert time.monotonic() - begin < 60
+def test_a_hanging_team_is_told_within_ten_seconds() -> None:
+    report = within_ten_seconds(agent("def chooseAction(self, s):\n    import time; time.sleep(100)"))
     assert "it takes too much time: slept 3 s" in report.text()
 
 
@@ -207,12 +216,10 @@ def test_more_source_than_anybody_writes_is_not_looked_into() -> None:
     ("text", "words"),
     [
         ("print " + "-" * 100_000 + "1", "Python 2"),
-        ("print 1\nx = " + "(" * 300_000, "Python 2, and to convert it takes longer"),  # it needs ten seconds, gets one
+        ("print 1\nx = " + "(" * 300_000, "Python 2, and to convert it takes longer"),  # than half of the time
     ],
 )
 def test_what_cannot_be_converted_in_time_is_said_in_time(text: str, words: str) -> None:
-    begin = time.monotonic()
-    report = check(source(text), seconds=2)
-    assert time.monotonic() - begin < 60
+    report = within_ten_seconds(source(text))
     assert not report.ready
     assert words in report.problems[0]
