@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,6 +53,15 @@ def test_attach_by_key_run_upload_report_acknowledge(control: Control, upper: st
         outcomes = collect(control, batch.id, 5)
         assert {o.outputs["out"] for o in outcomes.values()} == {f"N {n}\n".encode() for n in range(5)}
         wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the client to forget what was acknowledged")
+
+
+def test_a_client_that_cannot_start_leaves_nothing() -> None:
+    client = StockClient(speed=SPEED)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", client.port))
+        with pytest.raises(RuntimeError, match=f"bind to port {client.port} failed"), client:
+            pass
+    assert not client.directory.exists()
 
 
 def test_a_program_travels_compressed(control: Control, url: str, tmp_path: Path) -> None:

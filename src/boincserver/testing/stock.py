@@ -111,7 +111,11 @@ class StockClient:
         password.write_text(self._password)
 
     def __enter__(self) -> Self:
-        return self.start()
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -225,7 +229,7 @@ class StockClient:
         return _key(self.command("--lookup_account", url, email, password))
 
     def update(self, url: str) -> None:
-        """Have the client contact the project now."""
+        """Have the client contact the project now; one that is doing so already does not do it again."""
         self.command("--project", url, "update")
 
     def project_command(self, url: str, operation: str) -> None:
