@@ -111,6 +111,15 @@ class Control:
         """Every volunteer's computer with what it did."""
         return [HostInfo(**host) for host in self.status()["hosts"]]
 
+    def host(self, number: int) -> Mapping[str, Any]:
+        """One computer: its machine, its record with each application version, and the copies that it had last."""
+        value: Mapping[str, Any] = self._call("host", number=number)
+        return value
+
+    def block_host(self, number: int, blocked: bool = True) -> None:
+        """Send a computer no more work, or again. What it has it may finish; those results are checked by others'."""
+        self._call("block_host", number=number, blocked=blocked)
+
     def create_account(self, email: str, name: str = "", password: str | None = None) -> str:
         """An account's key; that of the account with this address if there is one."""
         key: str = self._call("create_account", email=email, name=name, password=password)

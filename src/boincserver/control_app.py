@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from boincserver import errors, gathering, lifecycle
+from boincserver import computers, errors, gathering, lifecycle
 from boincserver.account_calls import AccountCalls
 from boincserver.copies import copies
 from boincserver.database import Session
@@ -26,17 +26,16 @@ from boincserver.framing import Blobs, blob, pack, unpack
 from boincserver.job_check import check_job
 from boincserver.outbox import waiting
 from boincserver.policy import delay_until_next
+from boincserver.protocol.documents import version_text
 from boincserver.protocol.request import plain_stderr
 from boincserver.records import Job
 from boincserver.schema import app as app_table
 from boincserver.schema import batch as batch_table
 from boincserver.schema import boincserver_outbox as outbox_table
-from boincserver.schema import host as host_table
 from boincserver.schema import result as result_table
-from boincserver.schema import user as user_table
 from boincserver.schema import workunit as workunit_table
 from boincserver.service import Service
-from boincserver.states import ErrorMask, Outcome, ServerState
+from boincserver.states import ErrorMask, ServerState
 from boincserver.submission.control_calls import RightsCalls
 from boincserver.submit import StoredAppFile
 
@@ -82,39 +81,6 @@ _STATES: Final = (
     .join(result_table, result_table.c.workunitid == workunit_table.c.id, isouter=True)
     .where(workunit_table.c.batch == bindparam("batch"))
     .order_by(workunit_table.c.id)
-)
-_HOSTS: Final = (
-    select(
-        host_table.c.id,
-        host_table.c.userid,
-        user_table.c.name,
-        host_table.c.domain_name,
-        host_table.c.os_name,
-        host_table.c.p_ncpus,
-        host_table.c.rpc_time,
-    )
-    .join(user_table, user_table.c.id == host_table.c.userid)
-    .order_by(host_table.c.id)
-)
-_PER_HOST: Final = (
-    select(
-        result_table.c.hostid,
-        func.sum(case((result_table.c.server_state == ServerState.IN_PROGRESS, 1), else_=0)),
-        func.sum(case((result_table.c.outcome == Outcome.SUCCESS, 1), else_=0)),
-        func.sum(
-            case(
-                (
-                    result_table.c.outcome.in_(
-                        [int(Outcome.CLIENT_ERROR), int(Outcome.NO_REPLY), int(Outcome.VALIDATE_ERROR)]
-                    ),
-                    1,
-                ),
-                else_=0,
-            )
-        ),
-    )
-    .where(result_table.c.hostid > 0)
-    .group_by(result_table.c.hostid)
 )
 _IN_BATCH: Final = workunit_table.c.batch == batch_table.c.id
 _BATCHES: Final = (
@@ -403,6 +369,13 @@ class _Control(AccountCalls, RightsCalls):
             ),
         }
 
+    async def call_host(self, _data: memoryview, number: int) -> Mapping[str, Any]:
+        return await asyncio.to_thread(lambda: computers.described(self.service.database.reader(), number))
+
+    async def call_block_host(self, _data: memoryview, number: int, blocked: bool) -> None:
+        await self.writer.run(lambda tx: computers.block(tx.db, number, blocked))
+        log.info("host-blocked" if blocked else "host-unblocked", host=number)
+
     async def call_health(self, _data: memoryview) -> Mapping[str, Any]:
         return self.service.health
 
@@ -411,9 +384,7 @@ class _Control(AccountCalls, RightsCalls):
         listed = []
         for app in sorted(catalog.apps.values(), key=lambda app: app.name):
             about = {"name": app.name, "validator": app.validator, "assimilator": app.assimilator}
-            versions = [
-                (v.platform, f"{v.version_num // 100}.{v.version_num % 100:02}") for v in catalog.versions_of(app.id)
-            ]
+            versions = [(v.platform, version_text(v.version_num)) for v in catalog.versions_of(app.id)]
             listed += [
                 {**about, "platform": platform, "version": number} for platform, number in versions or [("", "")]
             ]
@@ -437,17 +408,6 @@ def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
     db = reader()
     by_state = {int(state): count for state, count in db.all(_BY_STATE)}
     total, done, failed, cancelled = db.first(_WORKUNITS) or (0, 0, 0, 0)
-    per_host = {row[0]: row[1:] for row in db.all(_PER_HOST)}
-    hosts = []
-    for number, user_id, user_name, domain_name, os_name, ncpus, last_contact in db.all(_HOSTS):
-        counts = per_host.get(number, (0, 0, 0))
-        hosts.append(
-            {
-                "id": number, "user_id": user_id, "user_name": user_name, "domain_name": domain_name,
-                "os_name": os_name, "ncpus": ncpus, "last_contact": last_contact, "in_progress": int(counts[0]),
-                "succeeded": int(counts[1]), "failed": int(counts[2]),
-            }
-        )  # fmt: skip
     return {
         "name": name,
         "jobs": {"total": total, "done": int(done or 0), "failed": int(failed or 0), "cancelled": int(cancelled or 0)},
@@ -456,7 +416,7 @@ def status(name: str, reader: Callable[[], Session]) -> Mapping[str, Any]:
             "in_progress": by_state.get(ServerState.IN_PROGRESS, 0),
             "over": by_state.get(ServerState.OVER, 0),
         },
-        "hosts": hosts,
+        "hosts": computers.listed(db),
     }
 
 

@@ -14,9 +14,13 @@ from boincserver.protocol.request import HostInfo, SchedulerRequest
 from boincserver.schema import host as host_table
 from boincserver.schema import user as user_table
 
-__all__ = ["Host", "Identified", "identify"]
+__all__ = ["BLOCKED", "Host", "Identified", "identify"]
 
-_COLUMNS: Final = ("id", "userid", "rpc_seqno", "rpc_time", "total_credit", "expavg_credit", "host_cpid")
+BLOCKED: Final = -1
+"""What `max_results_day` is for a host that the operator has sent no work."""
+_COLUMNS: Final = (
+    "id", "userid", "rpc_seqno", "rpc_time", "total_credit", "expavg_credit", "host_cpid", "max_results_day",
+)  # fmt: skip
 _INFO: Final = tuple(item.name for item in fields(HostInfo))
 _SAME_MACHINE: Final = (
     select(*(host_table.c[name] for name in _COLUMNS))
@@ -46,6 +50,12 @@ class Host:
     total_credit: float
     expavg_credit: float
     host_cpid: str
+    max_results_day: int = 0
+
+    @property
+    def blocked(self) -> bool:
+        """True if the operator has it sent no work."""
+        return self.max_results_day == BLOCKED
 
 
 @dataclass(frozen=True, slots=True)

@@ -194,3 +194,5 @@ class HostInfo:
     in_progress: int
     succeeded: int
     failed: int
+    blocked: bool = False
+    """The operator has it sent no work."""

@@ -73,6 +73,7 @@ _FOR_HOST: Final = select(msg_to_host.c.id, msg_to_host.c.variety, msg_to_host.c
 _MOST_LOADED: Final = 1000
 """Jobs read from the tables for one request; those that the host may not have are the last for the next one."""
 _NO_ACCOUNT_DELAY: Final = 3600
+_BLOCKED: Final = "This project sends no work to this computer. Ask the people who run it for the reason."
 _MAX_DOCUMENT: Final = 60_000
 
 
@@ -158,7 +159,9 @@ class _Exchange:
         self._trickles()
         held = self._held()
         aborted, if_not_started = self._unwanted()
-        if self.request.wants_work:
+        if self.host.blocked:
+            self.messages.append(Message(_BLOCKED, "notice"))
+        elif self.request.wants_work:
             self._send_work(held)
         key, proof = self._key()
         return replace(
@@ -239,7 +242,7 @@ class _Exchange:
         if app is None or not app.target_nresults > 1 == workunit.target_nresults or now is None or not now.is_success:
             return job
         proven = self.pipeline.track(self.tx, was.hostid, was.app_version_id).is_proven
-        proven = proven and not self.pipeline.is_doubted(was.hostid)
+        proven = proven and not (self.host.blocked or self.pipeline.is_doubted(was.hostid))
         return job if proven or lifecycle.is_over(workunit) else lifecycle.replicate(job, app.target_nresults)
 
     def _binding(self, job: Job) -> dict[str, Any]:
@@ -317,7 +320,7 @@ class _Exchange:
         if job is None or result is None or 0 <= self.now - sent <= 1:
             return  # sent a moment ago, perhaps by a request that overtook this one
         choice = self.versions.get(job.workunit.appid)
-        if lifecycle.is_over(job.workunit) or choice is None:
+        if lifecycle.is_over(job.workunit) or choice is None or self.host.blocked:
             self._change(workunitid, lambda job: lifecycle.detach(job, name, self.now))
             return
         again = result._replace(server_state=ServerState.UNSENT)

@@ -9,6 +9,7 @@ from typing import Any
 from boincserver.commands.keys import read_private_key
 from boincserver.commands.show import command, group, named, program, show, table
 from boincserver.errors import BoincServerError
+from boincserver.protocol.documents import version_text
 
 __all__ = ["add"]
 
@@ -91,7 +92,7 @@ def _app_add(options: argparse.Namespace) -> int:
         plan_class=options.plan_class,
         beta=options.beta,
     )
-    number = f"{version.version_num // 100}.{version.version_num % 100:02}"
+    number = version_text(version.version_num)
     document = {"app": options.name, "platform": options.platform, "version": number, "created": version.created}
     what = "is signed and ready" if version.created else "was there already, with the same files"
     return show(options, document, f"{options.name} {number} for {options.platform} {what}.")

@@ -7,30 +7,16 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from enum import IntEnum
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from boincserver.commands.batch import find
 from boincserver.commands.show import command, group, named, positive, show, table
+from boincserver.commands.states import exit_of, in_words
 from boincserver.errors import BoincServerError
-from boincserver.states import Outcome, ServerState, ValidateState
-
-if TYPE_CHECKING:
-    from boincserver.records import Copy
 
 __all__ = ["add"]
 
 _STATES: Final = ("unsent", "in progress", "over")
-_ENDS: Final = {
-    Outcome.INIT: "over",
-    Outcome.SUCCESS: "success",
-    Outcome.COULDNT_SEND: "could not be sent",
-    Outcome.CLIENT_ERROR: "failed",
-    Outcome.NO_REPLY: "no reply",
-    Outcome.DIDNT_NEED: "not needed",
-    Outcome.VALIDATE_ERROR: "output missing",
-    Outcome.CLIENT_DETACHED: "client detached",
-}
 
 
 def add(commands: Any) -> None:
@@ -139,7 +125,16 @@ def _job_show(options: argparse.Namespace) -> int:
         raise BoincServerError(
             f"there is no job {options.name!r} in the batch {options.batch!r}; see: boincserver job list DIR"
         )
-    rows = [(c.result_name, c.host_id or "", _state(c), _exit(c), _when(c.deadline)) for c in copies]
+    rows = [
+        (
+            c.result_name,
+            c.host_id or "",
+            in_words(c.server_state, c.outcome, c.validate_state),
+            exit_of(c.outcome, c.exit_status),
+            _when(c.deadline),
+        )
+        for c in copies
+    ]
     said = [f"\n{c.result_name} wrote to standard error:\n{c.stderr.rstrip()}" for c in copies if c.stderr.strip()]
     document = [
         {
@@ -166,24 +161,6 @@ def _job_cancel(options: argparse.Namespace) -> int:
     control = connect(options.directory)
     count = control.cancel_jobs(find(control, options.batch), options.names)
     return show(options, {"cancelled": count}, f"{count} jobs cancelled.")
-
-
-def _state(copy: Copy) -> str:
-    """In a few words."""
-    if copy.server_state != ServerState.OVER:
-        return _words(copy.server_state)
-    if copy.outcome == Outcome.SUCCESS and copy.validate_state != ValidateState.INIT:
-        return f"success, {_words(copy.validate_state)}"
-    return _ENDS[copy.outcome]
-
-
-def _words(state: IntEnum) -> str:
-    return state.name.lower().replace("_", " ")
-
-
-def _exit(copy: Copy) -> int | str:
-    """Of a program that ended."""
-    return copy.exit_status if copy.outcome in (Outcome.SUCCESS, Outcome.CLIENT_ERROR) else ""
 
 
 def _when(deadline: int) -> str:

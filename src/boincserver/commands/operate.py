@@ -1,20 +1,15 @@
-"""Commands of the operator: create, serve, status, doctor, accounts, hosts, keys."""
+"""Commands of the operator: create, serve, restart, nginx, accounts."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 import sys
-import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from boincserver.commands import doctor, invite, keys, log, rights, share
+from boincserver.commands import doctor, host, invite, keys, log, rights, share, status
 from boincserver.commands.show import asked_for, command, group, show, table
-from boincserver.errors import BoincServerError, ServerNotRunning
-
-if TYPE_CHECKING:
-    from boincserver.project import Project
+from boincserver.errors import BoincServerError
 
 __all__ = ["add"]
 
@@ -30,7 +25,7 @@ def add(commands: Any) -> None:
 
     command(commands, "serve", _serve, "serve a project until Ctrl-C")
     command(commands, "restart", _restart, "put a new process in the place of the one that serves; no request is lost")
-    command(commands, "status", _status, "jobs, copies and hosts")
+    status.add(commands)
     log.add(commands)
     command(commands, "nginx", _nginx, "print what nginx in front of the project needs to be told")
     doctor.add(commands)
@@ -58,9 +53,7 @@ def add(commands: Any) -> None:
     share.add(user)
     rights.add(user)
 
-    host = group(commands, "host", "volunteers' computers")
-    command(host, "list", _host_list, "computers and what each did")
-
+    host.add(commands)
     keys.add(commands)
 
 
@@ -115,81 +108,6 @@ def _restart(options: argparse.Namespace) -> int:
     project = Project.open(options.directory)
     restart(project)
     return show(options, {"url": project.config.url}, f"A new process serves {project.config.url}")
-
-
-def _status_of(directory: str) -> Mapping[str, Any]:
-    """From the running server, or from the tables where none runs."""
-    from boincserver.control import connect
-    from boincserver.control_app import status
-    from boincserver.project import Project
-
-    project = Project.open(directory)
-    try:
-        found = {"running": True, **connect(project.directory).status()}
-    except ServerNotRunning:
-        database = project.open_database()
-        try:
-            found = {"running": False, **status(project.config.name, database.reader)}
-        finally:
-            database.close()
-    return {**found, "url": project.config.url}
-
-
-def _waiting(project: Project) -> list[str]:
-    """Why copies wait, from the tables."""
-    from boincserver.hindrance import hindrances
-
-    database = project.open_database()
-    try:
-        return hindrances(database.reader(), project.config.jobs, time.time())
-    finally:
-        database.close()
-
-
-def _status(options: argparse.Namespace) -> int:
-    from boincserver.project import Project
-
-    status = {**_status_of(options.directory), "waiting": _waiting(Project.open(options.directory))}
-    jobs, copies = status["jobs"], status["copies"]
-    lines = [
-        f"{status['name']} at {status['url']}: {'running' if status['running'] else 'not running'}",
-        f"jobs    {jobs['total']} in all, {jobs['done']} done, {jobs['failed'] - jobs['cancelled']} failed, "
-        f"{jobs['cancelled']} cancelled",
-        f"copies  {copies['unsent']} unsent, {copies['in_progress']} in progress, {copies['over']} over",
-    ]
-    if status["running"]:
-        lines.append(f"hosts are told to come again after {status['next_rpc_delay']:g} s")
-    lines += [f"! {sentence}" for sentence in status["waiting"]]
-    return show(options, status, "\n".join([*lines, "", _hosts_text(status["hosts"])]))
-
-
-def _hosts_text(hosts: list[Mapping[str, Any]]) -> str:
-    if not hosts:
-        return "no hosts yet"
-    rows = [
-        (
-            host["id"],
-            host["succeeded"],
-            host["failed"],
-            host["in_progress"],
-            _ago(time.time() - host["last_contact"]),
-            f"{host['domain_name']} ({host['user_name']}, {host['os_name']})",
-        )
-        for host in hosts
-    ]
-    return table(["host", "done", "failed", "now", "last contact", "name (user, system)"], rows)
-
-
-def _ago(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"
-
-
-def _host_list(options: argparse.Namespace) -> int:
-    hosts = _status_of(options.directory)["hosts"]
-    return show(options, {"hosts": hosts}, _hosts_text(hosts))
 
 
 def _nginx(options: argparse.Namespace) -> int:

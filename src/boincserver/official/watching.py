@@ -112,11 +112,11 @@ def copies(tables: Tables, batches: Batches, batch: int, name: str) -> list[Copy
 def hosts(tables: Tables, apps: Iterable[int]) -> list[HostInfo]:
     """The volunteers' computers that were seen lately, and what they did for these applications."""
     db = tables.reader()
-    counts: dict[int, tuple[int, ...]] = {}
+    counts: dict[int, tuple[int, int, int]] = {}
     for app in apps:
-        for host, *numbers in db.all(_PER_HOST, app=app):
+        for host, running, succeeded, failed in db.all(_PER_HOST, app=app):
             known = counts.get(host, (0, 0, 0))
-            counts[host] = tuple(was + int(more) for was, more in zip(known, numbers, strict=True))
+            counts[host] = (known[0] + int(running), known[1] + int(succeeded), known[2] + int(failed))
     return [
         HostInfo(number, user, "", "", "", max(1, ncpus), contact, *counts.get(number, (0, 0, 0)))
         for number, user, ncpus, contact in db.all(_HOSTS, since=int(time.time()) - _ACTIVE)

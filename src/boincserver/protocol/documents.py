@@ -16,6 +16,7 @@ __all__ = [
     "OutputSpec",
     "app_version_document",
     "output_template",
+    "version_text",
     "with_processors",
     "workunit_document",
 ]
@@ -113,6 +114,11 @@ def with_processors(document: str, processors: float) -> str:
         return document
     count = f"<avg_ncpus>{processors:f}</avg_ncpus>\n<max_ncpus>{processors:f}</max_ncpus>\n"
     return document.replace("<api_version>", f"{count}<api_version>", 1)
+
+
+def version_text(number: int) -> str:
+    """A version's number as people write it: 102 is 1.02."""
+    return f"{number // 100}.{number % 100:02}"
 
 
 def workunit_document(files: Sequence[FileInfo], refs: Sequence[FileRef], command_line: str) -> str:

@@ -182,6 +182,15 @@ def change_of(element: ET.Element) -> JobState:
 
 def host_of(element: ET.Element) -> HostInfo:
     """A volunteer's computer, without the names that a submitter is not told."""
-    numbers = {name: _whole(element, name) for name in ("id", "user_id", "ncpus", "last_contact")}
-    counts = {name: _whole(element, name) for name in ("in_progress", "succeeded", "failed")}
-    return HostInfo(user_name="", domain_name="", os_name="", **numbers, **counts)
+    return HostInfo(
+        id=_whole(element, "id"),
+        user_id=_whole(element, "user_id"),
+        user_name="",
+        domain_name="",
+        os_name="",
+        ncpus=_whole(element, "ncpus"),
+        last_contact=_whole(element, "last_contact"),
+        in_progress=_whole(element, "in_progress"),
+        succeeded=_whole(element, "succeeded"),
+        failed=_whole(element, "failed"),
+    )
