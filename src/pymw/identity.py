@@ -13,32 +13,41 @@ Where the reach is not static (getattr, globals, eval, star imports, imports by 
 in doubt, compute again. Where there is no source, the compiled code stands for it, bound to Python's minor version.
 """
 
-# ruff: noqa: BLE001, S110, S112 - values of the user's may raise anything when they are looked at
+# ruff: noqa: BLE001, S112 - values of the user's may raise anything when they are looked at
 
 from __future__ import annotations
 
 import ast
 import builtins
+import collections
+import dataclasses
+import enum
 import hashlib
 import importlib
-import importlib.metadata
-import importlib.util
 import itertools
-import pickle
+import secrets
 import sys
 import types
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pymw import codec
+from pymw.looking import look_into
 from pymw.owners import PYTHON, owner_of
-from pymw.shipping import global_names, reach_of, unchanged
+from pymw.shipping import global_names, importable, reach_of, unchanged
 from pymw.syntax import attributes_used, compiled, imported, is_dynamic, normal, tree_of
+from pymw.written import versions
 
 __all__ = ["Identity", "identify", "own_modules"]
+
+_BUILT_IN = (types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType)
+_METHODS = (types.FunctionType, staticmethod, classmethod, property)
+_COLLECTIONS = (list, tuple, dict, set, frozenset, collections.deque)
+_SLOTS = (types.GetSetDescriptorType, types.MemberDescriptorType, types.DynamicClassAttribute)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +64,7 @@ class Identity:
 
 def identify(function: Callable[..., Any]) -> Identity:
     """The identity of `function` as it is now: the one found before, where nothing that it reaches can have changed."""
-    reach = reach_of(function, _not_the_users)
+    reach = reach_of(function, _fixed)
     try:
         known = _identities.get(function)
         if known is not None and reach is not None and unchanged(known[0], reach):
@@ -71,9 +80,21 @@ def identify(function: Callable[..., Any]) -> Identity:
 _identities: weakref.WeakKeyDictionary[Any, tuple[list[Any], Identity]] = weakref.WeakKeyDictionary()
 
 
-def _not_the_users(thing: Any) -> bool:
-    module = getattr(thing, "__module__", None)
-    return isinstance(module, str) and isinstance(thing, (type, types.FunctionType)) and owner_of(module) is not None
+def _fixed(thing: Any) -> bool:
+    """Whether this object is the same as long as the process lives, whatever is defined or imported anew."""
+    if isinstance(thing, types.ModuleType):
+        return owner_of(thing.__name__) is not None
+    if isinstance(thing, types.FunctionType):
+        return _library_of(thing) is not None
+    return isinstance(thing, type) and importable(thing)
+
+
+def _library_of(function: types.FunctionType) -> tuple[str, str] | None:
+    """Whose a function is that is not the user's and is found where it says; what is made of it is not."""
+    module = function.__module__
+    if not isinstance(module, str) or (owner := owner_of(module)) is None:
+        return None
+    return owner if importable(function) else None
 
 
 def own_modules(function: Callable[..., Any], beside: Iterable[types.ModuleType] = ()) -> list[types.ModuleType]:
@@ -98,15 +119,16 @@ def _identify(function: Callable[..., Any]) -> Identity:
 
 
 class _Walk:
-    """Follows names from the function on; each thing counts once."""
+    """Follows names from the function on; what is followed counts once, a value under each of its names."""
 
     def __init__(self) -> None:
         self.parts: dict[str, str] = {}
         self._seen: dict[int, Any] = {}  # keeps what it has seen alive, so that no id is used twice
+        self._examined: dict[int, tuple[Any, tuple[str, set[type]] | None]] = {}
 
     def visit(self, thing: Any, name: str) -> None:
         """Count `thing`, which is known as `name`, and what it reaches."""
-        if id(thing) in self._seen:
+        if self._is_value(thing, name) or id(thing) in self._seen:
             return
         self._seen[id(thing)] = thing
         if isinstance(thing, types.ModuleType):
@@ -114,24 +136,34 @@ class _Walk:
         elif isinstance(thing, types.MethodType):
             self.visit(thing.__func__, name)
             self.visit(thing.__self__, f"{name}.self")
-        elif isinstance(thing, (types.FunctionType, type)):
-            self._code(thing)
+        elif isinstance(thing, types.FunctionType):
+            self._function(thing, name)
+        elif isinstance(thing, type):
+            self._class(thing)
         elif isinstance(thing, (staticmethod, classmethod)):
             self.visit(thing.__func__, name)
         elif isinstance(thing, property):
             for part in (thing.fget, thing.fset, thing.fdel):
                 self.visit(part, name)
-        elif isinstance(thing, (types.BuiltinFunctionType, types.WrapperDescriptorType, types.MethodDescriptorType)):
+        elif isinstance(thing, _BUILT_IN):
             self._note(name, f"{getattr(thing, '__module__', None)}.{thing.__qualname__} {PYTHON}")
+            self._extension(thing)
         elif hasattr(thing, "__wrapped__"):  # functools.lru_cache and its like
-            self.visit(thing.__wrapped__, name)
-            self._note(f"{name} wrapper", type(thing).__qualname__)
+            self._wrapper(thing, name)
         elif hasattr(thing, "func") and hasattr(thing, "keywords"):  # functools.partial
             self.visit(thing.func, f"{name}.func")
             self.visit(thing.args, f"{name}.args")
             self.visit(thing.keywords, f"{name}.keywords")
+        elif type(thing) in (list, tuple):
+            for i, item in enumerate(thing):
+                self.visit(item, f"{name}[{i}]")
+        elif type(thing) is dict:
+            for i, (key, item) in enumerate(thing.items()):
+                told = repr(key) if isinstance(key, (str, int, float, bytes)) else str(i)
+                self.visit(key, f"{name} key {told}")
+                self.visit(item, f"{name}[{told}]")
         else:
-            self._value(thing, name)
+            self._object(thing, name)
 
     def _note(self, name: str, content: str) -> None:
         digest, told = _hash(content), name
@@ -141,31 +173,67 @@ class _Walk:
                 return
             told = f"{name} ({other})"
 
-    def _code(self, thing: Any) -> None:
-        """A function or a class."""
-        name = f"{thing.__module__}.{thing.__qualname__}"
-        owner = owner_of(thing.__module__)
+    def _is_value(self, thing: Any, name: str) -> bool:
+        """Count it as what it is worth, with the classes of that, if it is something that the codec takes."""
+        if id(thing) in self._seen or (callable(thing) and not dataclasses.is_dataclass(thing)):
+            return False
+        if id(thing) not in self._examined:
+            try:
+                self._examined[id(thing)] = thing, codec.examine(thing)
+            except Exception:
+                self._examined[id(thing)] = thing, None
+        known = self._examined[id(thing)][1]
+        if known is None:
+            return False
+        digest, classes = known
+        self._note(name, digest)
+        for kind in sorted(classes, key=_full_name):
+            self.visit(kind, kind.__qualname__)
+        return True
+
+    # --- code -------------------------------------------------------------------------------------------------------
+
+    def _function(self, function: types.FunctionType, known_as: str) -> None:
+        owner = _library_of(function)
         if owner is not None:
             self._note(*owner)
             return
-        tree = tree_of(thing)
-        if tree is None:
-            self._note(name, compiled(thing))
+        if hasattr(function, "registry") and hasattr(function, "dispatch"):  # functools.singledispatch
+            for kind, implementation in function.registry.items():
+                self.visit(kind, kind.__qualname__)
+                self.visit(implementation, implementation.__qualname__)
+                self._note(f"{known_as} for {_full_name(kind)}", _full_name(implementation))
+            return
+        # Where it was written: functools.wraps gives a wrapper the module of what it wraps.
+        module = function.__globals__.get("__name__")
+        name = f"{module}.{function.__qualname__}"
+        owner = owner_of(module) if isinstance(module, str) else None
+        if owner is not None:
+            self._note(*owner)
         else:
-            self._note(name, normal(tree))
-            if is_dynamic(tree) and (module := sys.modules.get(thing.__module__)) is not None:
-                self._whole(module)
-            self._imports_inside(tree)
-        if isinstance(thing, type):
-            for base in thing.__bases__:
-                self.visit(base, base.__qualname__)
-            for attribute, member in vars(thing).items():
-                if isinstance(member, (types.FunctionType, staticmethod, classmethod, property)):
-                    self.visit(member, f"{name}.{attribute}")
-        else:
-            self._reads(thing, tree, name)
+            self._reads(function, self._own(function, name, module), name)
+        self._holds(function, name)
+
+    def _own(self, thing: Any, name: str, module: Any) -> ast.AST | None:
+        """A function or class of the user's own: what its source says, or its code where there is none."""
+        tree, inside = tree_of(thing), sys.modules.get(str(module))
+        self._note(name, compiled(thing) if tree is None else normal(tree))
+        if tree is not None:
+            self._imports_inside(tree, inside)
+        if inside is not None and is_dynamic(thing, tree):
+            self._whole(inside)
+        return tree
 
     def _reads(self, function: types.FunctionType, tree: ast.AST | None, name: str) -> None:
+        attributes = attributes_used(tree) if tree is not None else {}
+        for word in global_names(function.__code__):
+            if word in function.__globals__:
+                self._global(function.__globals__[word], word, attributes.get(word), function.__module__)
+            elif not hasattr(builtins, word):
+                self._note(f"{name} {word}", "missing")
+
+    def _holds(self, function: types.FunctionType, name: str) -> None:
+        """What a function carries along, whoever wrote its code."""
         for i, default in enumerate(function.__defaults__ or ()):
             self.visit(default, f"{name} default {i}")
         for keyword, default in (function.__kwdefaults__ or {}).items():
@@ -175,20 +243,43 @@ class _Walk:
                 self.visit(cell.cell_contents, f"{name} closure {cell_name}")
             except ValueError:
                 pass  # not yet assigned
-        attributes = attributes_used(tree) if tree is not None else {}
-        for word in global_names(function.__code__):
-            if word in function.__globals__:
-                self._global(function.__globals__[word], word, attributes.get(word), function.__module__)
-            elif not hasattr(builtins, word):
-                self._note(f"{name} {word}", "missing")
+        for attribute, value in vars(function).items():
+            self.visit(value, f"{name}.{attribute}")
+
+    def _class(self, kind: type) -> None:
+        owner = owner_of(kind.__module__)
+        if owner is not None:
+            self._note(*owner)
+            return
+        name = _full_name(kind)
+        self._own(kind, name, kind.__module__)
+        for base in (*kind.__bases__, type(kind)):
+            self.visit(base, base.__qualname__)
+        if issubclass(kind, enum.Enum):
+            for attribute, value in kind.__members__.items():
+                self.visit(value.value, f"{name}.{attribute}")
+        for attribute, member in vars(kind).items():
+            of_enum = issubclass(kind, enum.Enum) and (attribute.startswith("_") or isinstance(member, kind))
+            if _counts(attribute, member) and (isinstance(member, _METHODS) or not of_enum):
+                self.visit(member, f"{name}.{attribute}")
+
+    def _wrapper(self, thing: Any, name: str) -> None:
+        """An object that stands for the function that it wraps."""
+        self.visit(thing.__wrapped__, name)
+        kind = type(thing)
+        self._note(f"{name} wrapper", kind.__qualname__)
+        if owner_of(kind.__module__) is None:
+            self._object(thing, name)
 
     def _global(self, value: Any, word: str, attributes: set[str] | None, module: str) -> None:
         if isinstance(value, types.ModuleType) and owner_of(value.__name__) is None and attributes:
-            for attribute in attributes:
+            for attribute in sorted(attributes):
                 if hasattr(value, attribute):
                     self.visit(getattr(value, attribute), f"{value.__name__}.{attribute}")
         else:
             self.visit(value, f"{module}.{word}")
+
+    # --- modules ----------------------------------------------------------------------------------------------------
 
     def _module(self, module: types.ModuleType) -> None:
         owner = owner_of(module.__name__)
@@ -202,15 +293,20 @@ class _Walk:
         name = f"module {module.__name__}"
         if name in self.parts:
             return
-        try:
-            tree: ast.AST = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-        except (OSError, SyntaxError, AttributeError, TypeError):
-            self._note(name, f"no source {PYTHON}")
+        texts = versions(str(getattr(module, "__file__", None)))
+        if not texts:
+            self._note(name, _file_digest(module) or f"no source {PYTHON}")
             return
-        self._note(name, normal(tree))
-        self._imports_inside(tree, module)
+        fitting = [text for text in texts if text.module(module)]
+        if not fitting:  # it was edited since it was imported, and nothing tells what it was
+            self._note(name, f"edited {secrets.token_hex(8)}")
+            return
+        # Where several may be what runs, it is none of them for sure.
+        self._note(name, " or ".join(normal(text.tree) for text in fitting))
+        for text in fitting:
+            self._imports_inside(text.tree, module)
 
-    def _imports_inside(self, tree: ast.AST, inside: types.ModuleType | None = None) -> None:
+    def _imports_inside(self, tree: ast.AST, inside: types.ModuleType | None) -> None:
         for name in imported(tree, inside):
             module = sys.modules.get(name)
             if module is None and owner_of(name) is None:
@@ -221,26 +317,65 @@ class _Walk:
             if module is not None:
                 self._module(module)
 
-    def _value(self, value: Any, name: str) -> None:
-        try:
-            self._note(name, codec.digest(value))
-            return
-        except Exception:
-            pass
+    # --- objects ----------------------------------------------------------------------------------------------------
+
+    def _object(self, value: Any, name: str) -> None:
+        """What the codec does not take: what it is made of, or its pickle and the code in that."""
         kind = type(value)
         self.visit(kind, kind.__qualname__)
-        if isinstance(value, (list, tuple, set, frozenset)):
-            for i, item in enumerate(value):
-                self.visit(item, f"{name}[{i}]")
+        self._extension(value)
+        if owner_of(kind.__module__) is None or (isinstance(value, _COLLECTIONS) and kind not in _COLLECTIONS):
+            self._made_of(value, name)
             return
-        if isinstance(value, dict):
-            for key, item in value.items():
-                self.visit(item, f"{name}[{key!r}]")
-            return
+        content, met = look_into(value)
+        self._note(name, content or _full_name(kind))
+        for thing in met:
+            self.visit(thing, getattr(thing, "__qualname__", name))
+
+    def _made_of(self, value: Any, name: str) -> None:
+        """The parts of which a pickle would make it anew."""
         try:
-            self._note(name, hashlib.sha256(pickle.dumps(value, protocol=5)).hexdigest())
+            made = value.__reduce_ex__(5)
         except Exception:
-            self._note(name, f"{kind.__module__}.{kind.__qualname__}")
+            made = (type(value), (), getattr(value, "__dict__", None))
+        if isinstance(made, str):
+            self._note(name, made)
+            return
+        maker, given, state, items, pairs = (*made, None, None, None)[:5]
+        self.visit(maker, name)
+        self.visit(given, name)
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                for attribute, content in part.items():
+                    self.visit(content, f"{name}.{attribute}")
+            else:
+                self.visit(part, f"{name} state")
+        self.visit(list(items or ()), f"{name} items")
+        self.visit(dict(pairs or ()), f"{name} items")
+
+    def _extension(self, thing: Any) -> None:
+        """Where a function or an object comes from a compiled module of the user's own, that counts as a whole."""
+        module = sys.modules.get(str(getattr(thing, "__module__", None)))
+        if str(getattr(module, "__file__", None)).endswith(tuple(EXTENSION_SUFFIXES)):
+            self._module(cast(types.ModuleType, module))
+
+
+def _full_name(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"
+
+
+def _counts(attribute: str, member: Any) -> bool:
+    """Whether a class's attribute is the user's; Python and libraries keep things of their own there."""
+    if attribute.startswith("__") and attribute.endswith("__"):
+        return isinstance(member, _METHODS) or callable(member)
+    return attribute != "_abc_impl" and not isinstance(member, _SLOTS)
+
+
+def _file_digest(module: types.ModuleType) -> str:
+    try:
+        return hashlib.sha256(Path(str(module.__file__)).read_bytes()).hexdigest()
+    except (OSError, AttributeError):
+        return ""
 
 
 def _hash(text: str) -> str:

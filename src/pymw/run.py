@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ from pymw.identity import identify
 from pymw.journal import Journal, Recorded
 from pymw.keys import SIZE, Keys, Occurrences, UnderWay
 from pymw.outcome import Ending, Outcome, resolve_imported
+from pymw.owners import owner_of
 from pymw.sharing import Shared
-from pymw.task import TaskOptions
 from pymw.turns import Turns
+from pymw.written import remember_sources
 
 __all__ = ["BACKEND", "Run", "error_of"]
 
@@ -35,10 +36,12 @@ class Run:
         self.name = name
         self._journal = Journal(name, write=True)
         self._retry_failed = retry_failed
+        remember_sources()  # before somebody goes on editing
         self.turns = Turns()
         self._occurrences = Occurrences()
         self._under_way: dict[Call, UnderWay] = {}
         self._identities: dict[Call, str] = {}  # of their functions, as these were at the call
+        self._kinds: dict[Call, dict[type, str]] = {}  # the same of the classes of their arguments
         self._told: dict[str, str] = {}  # digest of the function -> its name
 
     @property
@@ -67,18 +70,22 @@ class Run:
             function += codec.digest((digests(call.options), tuple(call.options.outputs)))
         if call.options.packages:
             function += codec.digest(tuple(sorted(call.options.packages)))
-        calls = [f"{function} {self._given(call.options, columns, i, kwargs)}" for i in range(count)]
+        calls = [f"{function} {self._given(call, columns, i, kwargs)}" for i in range(count)]
         occurrences = [0] * count if call.options.reuse else self._occurrences.numbers(calls)
         keys = (codec.digest((self.name, *one))[: 2 * SIZE] for one in zip(calls, occurrences, strict=True))
         return Keys(keys)
 
-    def _given(self, options: TaskOptions, columns: Sequence[Sequence[Any]], i: int, kwargs: Mapping[str, Any]) -> str:
+    def _given(self, call: Call, columns: Sequence[Sequence[Any]], i: int, kwargs: Mapping[str, Any]) -> str:
+        options = call.options
         args = tuple(column[i] for column in columns)
         what: Any = (_by_key(args), dict(zip(kwargs, _by_key(kwargs.values()), strict=True)))
         if options.key is not None:
             what = ("key", options.key(*args, **kwargs) if callable(options.key) else options.key)
         try:
-            return codec.digest(what)
+            digest, classes = codec.examine(what)
+            if not classes or options.key is not None:
+                return digest
+            return " ".join([digest, *self._own_classes(call, classes)])
         except codec.CodecError as error:
             path = str(error.path)
             told = f"kwargs{path[3:]}" if path.startswith("[1]") else f"args{path[3:]}" if path else "the arguments"
@@ -86,6 +93,14 @@ class Run:
                 f"{told}: {error.reason}; in a named run the arguments tell tasks apart: "
                 "use what the codec knows, or say what to tell them apart by with options(key=...)"
             ) from error
+
+    def _own_classes(self, call: Call, classes: Collection[type]) -> list[str]:
+        """The identities of those that are the user's own: a function may call their methods."""
+        known = self._kinds.setdefault(call, {})
+        for kind in classes:
+            if kind not in known:
+                known[kind] = "" if owner_of(kind.__module__) else identify(kind).digest
+        return sorted(filter(None, (known[kind] for kind in classes)))
 
     def _identity(self, call: Call) -> str:
         identity = identify(call.function)
@@ -152,6 +167,7 @@ class Run:
         """The call is over."""
         self._under_way.pop(call, None)
         self._identities.pop(call, None)
+        self._kinds.pop(call, None)
 
     def close(self) -> None:
         """Let go of the run."""

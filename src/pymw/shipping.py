@@ -24,6 +24,7 @@ __all__ = [
     "Shipment",
     "culprit",
     "global_names",
+    "importable",
     "own_modules_by_value",
     "pack",
     "pack_call",
@@ -100,7 +101,7 @@ def ship(function: Callable[..., Any], pickled: Callable[[Any, str], Any] | None
     `pickled` makes another kind of data of a function that something mutable goes with.
     """
     bare, along = (function.function, function.along) if isinstance(function, Laden) else (function, ())
-    reach = reach_of(bare, _importable)
+    reach = reach_of(bare, _travels_as_name)
     if reach is None:
         return Shipment((pickled or pack)(function, _name(function)))
     reach.extend(along)
@@ -145,7 +146,11 @@ def _name(function: Any) -> str:
     return getattr(function, "__qualname__", None) or type(function).__qualname__
 
 
-def _importable(thing: Any) -> bool:
+def _travels_as_name(thing: Any) -> bool:
+    return isinstance(thing, types.ModuleType) or importable(thing)
+
+
+def importable(thing: Any) -> bool:
     """Whether a worker finds it by importing, so that it travels as a mere name."""
     module, name = getattr(thing, "__module__", None), getattr(thing, "__qualname__", None)
     if module is None or name is None or module == "__main__" or "<" in name:
@@ -175,12 +180,12 @@ def reach_of(function: Any, as_name: Callable[[Any], bool]) -> list[Any] | None:
             continue
         seen.add(id(thing))
         reach.append(thing)
-        if isinstance(thing, (*_PLAIN, types.ModuleType, types.BuiltinFunctionType, types.CodeType)) or _importable(
-            thing
-        ):
+        if isinstance(thing, (*_PLAIN, types.BuiltinFunctionType, types.CodeType)) or as_name(thing):
             continue
         if isinstance(thing, (tuple, frozenset)):
             todo.extend(thing)
+        elif isinstance(thing, types.ModuleType):
+            reach.extend(vars(thing).values())  # others, once it was imported anew
         elif isinstance(thing, types.FunctionType):
             if thing.__dict__:
                 return None

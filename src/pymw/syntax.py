@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import importlib.util
 import inspect
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from pymw.owners import PYTHON, owner_of
+from pymw.written import code_text, codes, is_file, versions
 
 __all__ = ["attributes_used", "compiled", "imported", "is_dynamic", "normal", "tree_of"]
 
@@ -19,15 +21,28 @@ DYNAMIC = {"getattr", "globals", "locals", "vars", "eval", "exec", "__import__",
 
 
 def tree_of(thing: Any) -> ast.AST | None:
-    """Its own source as a tree; None where there is none."""
+    """Its own source as a tree; None where there is none, or where it is not that which runs."""
+    # By its code: a function's own source is not that of the one that it wraps.
+    code = getattr(thing, "__code__", None)
+    filename = code.co_filename if code is not None else _file_of(thing)
+    if not is_file(filename):
+        return _tree_of_cell(thing)
+    for written in versions(filename):
+        found = written.function(code) if code is not None else written.class_(thing)
+        if found is not None:
+            return found
+    return None
+
+
+def _file_of(kind: type) -> str:
+    return str(getattr(sys.modules.get(kind.__module__), "__file__", None))
+
+
+def _tree_of_cell(thing: Any) -> ast.AST | None:
+    """From what was typed: a notebook's cells are not edited, but run again."""
     try:
-        # By its code: a function's own source is not that of the one that it wraps.
-        source = textwrap.dedent(inspect.getsource(getattr(thing, "__code__", thing)))
-    except (OSError, TypeError):
-        return None
-    try:
-        tree = ast.parse(source)
-    except SyntaxError:  # a lambda in the middle of an expression: its lines may be no statement
+        tree = ast.parse(textwrap.dedent(inspect.getsource(getattr(thing, "__code__", thing))))
+    except (OSError, TypeError, SyntaxError):  # a lambda in the middle of an expression may be no statement
         return None
     if isinstance(thing, types.FunctionType) and thing.__name__ == "<lambda>":
         return _lambda(tree, thing)
@@ -48,6 +63,7 @@ def _arguments(function: types.FunctionType) -> list[str]:
 
 def normal(tree: ast.AST) -> str:
     """The tree without positions and docstrings."""
+    tree = copy.deepcopy(tree)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         documented = (ast.Module, ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
@@ -56,8 +72,11 @@ def normal(tree: ast.AST) -> str:
     return ast.dump(tree)
 
 
-def is_dynamic(tree: ast.AST) -> bool:
-    """Whether it looks names up that its source does not show."""
+def is_dynamic(thing: Any, tree: ast.AST | None) -> bool:
+    """Whether it looks names up that its source, or its code where there is none, does not show."""
+    if tree is None:
+        code = getattr(thing, "__code__", None)
+        return code is not None and any(not DYNAMIC.isdisjoint(each.co_names) for each in codes(code))
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and node.id in DYNAMIC:
             return True
@@ -112,9 +131,4 @@ def compiled(thing: Any) -> str:
     code = getattr(thing, "__code__", None)
     if code is None:  # a class without source: its members are visited one by one
         return f"class {thing.__qualname__} {PYTHON}"
-    return f"{PYTHON} {_code_text(code)}"
-
-
-def _code_text(code: types.CodeType) -> str:
-    constants = [_code_text(c) if isinstance(c, types.CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code.hex()} {constants} {code.co_names} {code.co_varnames} {code.co_freevars}"
+    return code_text(code)

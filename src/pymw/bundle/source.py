@@ -9,10 +9,11 @@ import re
 import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from types import CodeType, FunctionType
+from types import FunctionType
 from typing import Any
 
 from pymw.bundle.refusal import SourceMissing, refusal
+from pymw.written import codes, first_line, innermost
 
 __all__ = ["Node", "Source"]
 
@@ -48,7 +49,7 @@ class Source:
         inner = inspect.unwrap(thing) if not isinstance(thing, type) else thing
         code = getattr(inner, "__code__", None)
         for node in found:
-            if code is not None and code.co_firstlineno in (node.lineno, _first_line(node)):
+            if code is not None and code.co_firstlineno in (node.lineno, first_line(node)):
                 return node
         if not found:
             raise refusal(f"{name!r} is not defined in {self.name}", "define it with def or class")
@@ -62,11 +63,11 @@ class Source:
             node
             for node in ast.walk(self.tree)
             if isinstance(node, kind)
-            and code.co_firstlineno == _first_line(node)
+            and code.co_firstlineno == first_line(node)
             and self._is_called(node, code.co_name)
         ]
         if len(found) > 1 and kind is ast.Lambda:
-            found = _innermost(found, code)
+            found = innermost(found, code)
         if len(found) != 1:
             raise refusal(
                 f"{described} cannot be told from its neighbours in {self.name}, line {code.co_firstlineno}",
@@ -84,7 +85,7 @@ class Source:
         code = getattr(function, "__code__", None)
         if code is None:
             return
-        for candidate in _codes(compile(self.text, self.filename, "exec", dont_inherit=True)):
+        for candidate in codes(compile(self.text, self.filename, "exec", dont_inherit=True)):
             same_place = (candidate.co_name, candidate.co_firstlineno) == (code.co_name, code.co_firstlineno)
             if same_place and candidate.co_code == code.co_code:
                 return
@@ -100,12 +101,12 @@ class Source:
             if isinstance(outer, (ast.ExceptHandler, ast.match_case)):
                 outer = self.parents[outer]  # what counts is the indentation of the whole try or match
             if block is not None and isinstance(outer, ast.stmt):
-                yield max(_first_line(block[0]) - 1, 1), f"{' ' * outer.col_offset}if True:"
+                yield max(first_line(block[0]) - 1, 1), f"{' ' * outer.col_offset}if True:"
             inner = outer
 
     def statement(self, node: Node, blank: Collection[ast.expr] = (), *, decorated: bool = True) -> tuple[int, str]:
         """First line number of a statement, and its lines; `blank` are default values that become None."""
-        first, last = _first_line(node) if decorated else node.lineno, int(node.end_lineno or node.lineno)
+        first, last = first_line(node) if decorated else node.lineno, int(node.end_lineno or node.lineno)
         lines = self._blanked(blank)[first - 1 : last]
         start, end = self._columns(last, node.end_col_offset or 0), len(lines[-1])
         lines[-1] = lines[-1][:start] if lines[-1][start:end].lstrip().startswith(";") else lines[-1]
@@ -142,12 +143,6 @@ class Source:
         return len(self.lines[line - 1].encode()[:offset].decode())
 
 
-def _first_line(node: Any) -> int:
-    """Where a statement begins, its decorators included."""
-    decorators: list[ast.expr] = getattr(node, "decorator_list", [])
-    return min([int(node.lineno), *(decorator.lineno for decorator in decorators)])
-
-
 def _filenames(thing: Any) -> Iterator[str]:
     """Where `thing` may have been written, the surest first."""
     inner = inspect.unwrap(thing) if not isinstance(thing, type) else thing
@@ -165,27 +160,3 @@ def _filenames(thing: Any) -> Iterator[str]:
     for filename in reversed(list(linecache.cache)):  # notebook cells, the newest first
         if not Path(filename).exists() and pattern.search("".join(linecache.getlines(filename))):
             yield filename
-
-
-def _codes(code: CodeType) -> Iterator[CodeType]:
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from _codes(const)
-
-
-def _innermost(lambdas: list[ast.Lambda], code: CodeType) -> list[ast.Lambda]:
-    """The smallest of several lambdas in whose body all of `code` stands."""
-    places = [(line, column) for line, _, column, _ in code.co_positions() if line is not None and column is not None]
-    places = [place for place in places if place > (code.co_firstlineno, 0)]
-    if not places:  # the interpreter was told to forget where code stands
-        return lambdas
-
-    def begin(node: ast.Lambda) -> tuple[int, int]:
-        return node.body.lineno, node.body.col_offset
-
-    def end(node: ast.Lambda) -> tuple[int, int]:
-        return node.body.end_lineno or 0, node.body.end_col_offset or 0
-
-    around = [node for node in lambdas if begin(node) <= min(places) and max(places) <= end(node)]
-    return sorted(around, key=begin)[-1:]

@@ -25,7 +25,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-__all__ = ["DEFAULT_LIMITS", "CodecError", "Limits", "Record", "classes", "decode", "digest", "encode"]
+__all__ = ["DEFAULT_LIMITS", "CodecError", "Limits", "Record", "classes", "decode", "digest", "encode", "examine"]
 
 
 def encode(value: object, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
@@ -36,6 +36,12 @@ def encode(value: object, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
 def digest(value: object, *, limits: Limits = DEFAULT_LIMITS) -> str:
     """The SHA-256, in hexadecimal, of type and content: equal for equal values wherever they were computed."""
     return hashlib.sha256(Encoder(limits, canonical=True).encode(value)).hexdigest()
+
+
+def examine(value: object, *, limits: Limits = DEFAULT_LIMITS) -> tuple[str, set[type]]:
+    """Its digest, and the dataclasses, named tuples and enums in it."""
+    encoder = Encoder(limits, canonical=True)
+    return hashlib.sha256(encoder.encode(value)).hexdigest(), encoder.classes
 
 
 def classes(value: object, *, limits: Limits = DEFAULT_LIMITS) -> set[type]:
