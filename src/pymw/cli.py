@@ -85,6 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _run_name(text: str) -> str:
+    from pymw.journal import folder
+
+    try:
+        folder(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return text
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = Parser(prog="pymw", usage="pymw COMMAND ...", description="Master-worker computing in Python.")
     parser.set_defaults(command=None)
@@ -110,22 +120,22 @@ def _parser() -> argparse.ArgumentParser:
     runs.set_defaults(command=run_commands.runs)
 
     show = commands.add_parser("show", help="tell about a run")
-    show.add_argument("run", help="its name")
+    show.add_argument("run", type=_run_name, help="its name")
     show.add_argument("--failed", action="store_true", help="also what each failed task raised")
     show.add_argument("--json", action="store_true", help="as JSON")
     show.set_defaults(command=run_commands.show)
 
     cancel = commands.add_parser("cancel", help="end what of a run is under way, whoever holds it; what is done stays")
-    cancel.add_argument("run", help="its name")
+    cancel.add_argument("run", type=_run_name, help="its name")
     cancel.add_argument("--json", action="store_true", help="as JSON")
     cancel.set_defaults(command=run_commands.cancel)
 
     export = commands.add_parser("export", help="print the results of a run, one JSON object a line")
-    export.add_argument("run", help="its name")
+    export.add_argument("run", type=_run_name, help="its name")
     export.set_defaults(command=run_commands.export)
 
     forget = commands.add_parser("forget", help="delete a run with all its results")
-    forget.add_argument("run", help="its name")
+    forget.add_argument("run", type=_run_name, help="its name")
     forget.set_defaults(command=run_commands.forget)
 
     boinc = commands.add_parser("boinc", help="what a BOINC project needs for pymw")

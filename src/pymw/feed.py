@@ -27,12 +27,20 @@ def columns_of(iterables: Sequence[Iterable[Any]]) -> tuple[Sequence[Any], ...] 
     return tuple(_column(iterable, shortest) for iterable in iterables)
 
 
-def rows_of(iterators: Sequence[Iterator[Any]], most: int) -> tuple[Sequence[Any], ...]:
-    """The next items, at most so many, as columns; empty columns where the input is at its end."""
+def rows_of(iterators: Sequence[Iterator[Any]], most: int) -> tuple[tuple[Sequence[Any], ...], BaseException | None]:
+    """The next items, at most so many, as columns, and what was raised behind them.
+
+    Fewer than asked for, or none, where the input is at its end.
+    """
+    rows: list[Any] = []
+    error = None
+    try:
+        rows.extend(itertools.islice(iterators[0] if len(iterators) == 1 else zip(*iterators, strict=False), most))
+    except BaseException as raised:  # noqa: BLE001 - raised when its turn comes
+        error = raised
     if len(iterators) == 1:
-        return (list(itertools.islice(iterators[0], most)),)
-    rows = list(itertools.islice(zip(*iterators, strict=False), most))
-    return tuple(zip(*rows, strict=True)) if rows else tuple(() for _ in iterators)
+        return (rows,), error
+    return tuple(zip(*rows, strict=True)) if rows else tuple(() for _ in iterators), error
 
 
 def _sized(iterable: object) -> bool:
@@ -52,8 +60,10 @@ def _length(iterable: Any) -> int | None:
 def _column(iterable: Any, length: int) -> Sequence[Any]:
     if isinstance(iterable, (range, tuple, bytes, str)):
         return iterable[:length]
-    if isinstance(iterable, (list, array.array)) or _is_array(iterable):
-        return iterable[:length]  # type: ignore[no-any-return]
+    if isinstance(iterable, (list, array.array)):
+        return iterable[:length]
+    if _is_array(iterable):
+        return iterable[:length].copy()  # type: ignore[no-any-return]  # a slice would be a view
     return list(itertools.islice(iterable, length))
 
 

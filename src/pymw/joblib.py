@@ -31,6 +31,7 @@ class PymwBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     supports_retrieve_callback = True
     supports_return_generator = True
     uses_threads = False
+    default_n_jobs = -1  # `Parallel()` says nothing: the master knows how many
 
     def __init__(self, master: Master | None = None, nesting_level: int | None = None, **options: Any) -> None:
         super().__init__(nesting_level=nesting_level, **options)

@@ -91,13 +91,19 @@ def runs() -> list[str]:
 
 
 FILE = "journal.sqlite"
+LONGEST_NAME = 255  # bytes, on the usual file systems
 
 
 def folder(run: str) -> Path:
     """The directory of a run."""
     if not isinstance(run, str) or not run or len(run) > 100:
         raise ValueError(f"a run's name has 1 to 100 characters: {run!r}")
-    return home() / "runs" / urllib.parse.quote(run, safe=" ")
+    name = urllib.parse.quote(run, safe=" ")
+    if not name.strip("."):  # a folder of that name is another one
+        name = name.replace(".", "%2E")
+    if len(name) > LONGEST_NAME:
+        raise ValueError(f"a run's name is a folder's, and too long for one: {run!r}")
+    return home() / "runs" / name
 
 
 def forget(run: str) -> int:
@@ -131,6 +137,7 @@ class Journal:
         self._written = 0.0  # when it was written to last
         self.lease: Lease | None = None
         self._asked: list[tuple[str, str, float]] = []
+        self._later: threading.Timer | None = None  # writes what was asked for last
         if write:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.lease = Lease(self.folder, run)
@@ -200,6 +207,10 @@ class Journal:
             self._asked.extend((key, function, now) for key in keys)
         if not 0 <= now - self._written < FLUSH_EVERY:
             self.flush()
+        elif self._later is None:
+            self._later = threading.Timer(FLUSH_EVERY, self._flush_later)
+            self._later.daemon = True
+            self._later.start()
 
     def record(self, ends: Sequence[tuple[str, Recorded, Any]]) -> None:
         """These tasks ended; on disk when this returns."""
@@ -215,6 +226,11 @@ class Journal:
             with self._transaction():
                 self._write_asked()
 
+    def _flush_later(self) -> None:
+        self._later = None
+        with contextlib.suppress(RunError):  # nothing is lost with what was merely asked for
+            self.flush()
+
     def _write_asked(self) -> None:
         with self._asking:
             asked, self._asked = self._asked, []
@@ -222,8 +238,11 @@ class Journal:
         self._db.executemany(f"INSERT INTO task (key, function, asked) VALUES (?, ?, ?) {again}", asked)
 
     def remember_function(self, name: str, digest: str, parts: Mapping[str, str]) -> dict[str, str] | None:
-        """Keep what the function is made of; return what it was made of before, if that was something else."""
+        """Keep what the function is made of; return what it was made of before, if it was never this."""
         with self._transaction():
+            known = self._db.execute("INSERT OR IGNORE INTO note VALUES (?, ?)", (f"function {digest}", name))
+            if known.rowcount == 0:
+                return None
             rows = self._db.execute("SELECT digest, part, part_digest FROM function WHERE name = ?", (name,)).fetchall()
             if rows and rows[0][0] == digest:
                 return None
@@ -243,7 +262,7 @@ class Journal:
             marks = ",".join("?" * len(some))
             rows = self._read(f"SELECT key, state, value FROM task WHERE state > 0 AND key IN ({marks})", some)
             for key, state, value in rows:
-                found[key] = (Recorded(state), pickle.loads(value))  # noqa: S301 - written by record() alone
+                found[key] = (Recorded(state), _unpickled(value))
         return found
 
     def version(self) -> int:
@@ -317,6 +336,9 @@ class Journal:
 
     def close(self) -> None:
         """Let others write."""
+        if (later := self._later) is not None:
+            later.cancel()
+            later.join()
         with self._lock:
             lease, self.lease = self.lease, None
             try:
@@ -337,6 +359,20 @@ def _pickled(value: Any) -> bytes:
         from pymw.shipping import pack
 
         return pack(value, "result")
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In the place of a value that is made of what this process lacks."""
+
+    reason: str
+
+
+def _unpickled(value: bytes) -> Any:
+    try:
+        return pickle.loads(value)  # noqa: S301 - written by record() alone
+    except Exception as error:  # noqa: BLE001 - a class of another script, or of a module that is not on the path here
+        return Unreadable(f"{type(error).__name__}: {error}")
 
 
 def _on_network(path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import numbers
 import threading
 import time
 from collections import deque
@@ -33,6 +34,10 @@ class Reading:
     on_error: OnError
 
     def __post_init__(self) -> None:
+        if self.timeout is not None and not isinstance(self.timeout, numbers.Real):
+            raise TypeError(f"timeout= is a number of seconds, not {self.timeout!r}")
+        if self.chunksize is not None and not isinstance(self.chunksize, numbers.Integral):
+            raise TypeError(f"chunksize= is a whole number, not {self.chunksize!r}")
         if self.chunksize is not None and self.chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
         if self.buffersize is not None and not isinstance(self.buffersize, int):

@@ -11,8 +11,9 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from pymw.errors import RunError
 from pymw.files import Left
-from pymw.journal import Journal, Record, Recorded
+from pymw.journal import Journal, Record, Recorded, Unreadable
 from pymw.lease import holder
 from pymw.outcome import Ending, Outcome
 from pymw.run import BACKEND, error_of
@@ -163,7 +164,10 @@ class RecordedTask(TaskFuture):
     def ends(self, end: tuple[Recorded, Any]) -> None:
         """The journal has its end."""
         state, value = end
-        if state is Recorded.RETURNED:
+        if isinstance(value, Unreadable):
+            self._outcome = Outcome(Ending.RETURNED, None)
+            self.set_exception(RunError(f"{self.name} is over, but what it gave cannot be read here: {value.reason}"))
+        elif state is Recorded.RETURNED:
             left = value if isinstance(value, Left) else Left(value, {})
             self._outcome = Outcome(Ending.RETURNED, left.value, files=left.files)
             self.set_result(left.value)

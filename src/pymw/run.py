@@ -15,7 +15,7 @@ from pymw.dependencies import replaced
 from pymw.errors import UnshippableError
 from pymw.files import Left, digests
 from pymw.identity import identify
-from pymw.journal import Journal, Recorded
+from pymw.journal import Journal, Recorded, Unreadable
 from pymw.keys import SIZE, Keys, Occurrences, UnderWay
 from pymw.outcome import Ending, Outcome, resolve_imported
 from pymw.owners import owner_of
@@ -106,9 +106,11 @@ class Run:
         identity = identify(call.function)
         name = _name(call)
         if identity.digest not in self._told and "<lambda>" not in name:
+            # Several of one name in one script, as closures and partials are, were not edited.
+            alike = name in self._told.values()
             self._told[identity.digest] = name
             before = self._journal.remember_function(name, identity.digest, identity.parts)
-            if before is not None and (results := self._journal.function_results(name)):
+            if before is not None and not alike and (results := self._journal.function_results(name)):
                 changed = ", ".join(identity.changed_from(before))
                 told = "run %r: %s is not what it was (%s): its %d recorded results do not count"
                 log.warning(told, self.name, name, changed, results)
@@ -137,7 +139,7 @@ class Run:
         return wanted, events
 
     def _known(self, call: Call, index: int, end: tuple[Recorded, Any] | None) -> Event | None:
-        if end is None or (end[0] is Recorded.FAILED and self._retry_failed):
+        if end is None or isinstance(end[1], Unreadable) or (end[0] is Recorded.FAILED and self._retry_failed):
             return None
         if isinstance(end[1], Left):
             return Ended(call, index, Left.apart(Outcome(Ending.RETURNED, end[1])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -118,21 +119,31 @@ def export(given: argparse.Namespace) -> int:
         for record in view.records():
             line: dict[str, Any] = {"task": record.number, "function": record.function, "key": record.key}
             if record.state is Recorded.RETURNED:
-                line["value"] = view.future(record).result()
+                future = view.future(record)
+                if (error := future.exception()) is None:
+                    line["value"] = future.result()
+                else:
+                    line["error"] = repr(error)
             elif record.state is Recorded.FAILED:
                 line["error"] = repr(view.future(record).exception())
-            print(json.dumps(line, default=_as_json))
+            print(json.dumps(_plain(line), allow_nan=False))
     return 0
 
 
-def _as_json(value: Any) -> Any:
-    """What JSON lacks, in its nearest form."""
-    if isinstance(value, (set, frozenset)):
-        return list(value)
+def _plain(value: Any) -> Any:
+    """With what JSON lacks in its nearest form."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return value
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else str(_plain(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(item) for item in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if hasattr(value, "tolist"):  # NumPy's arrays and scalars
-        return value.tolist()
+        return _plain(value.tolist())
     return repr(value)
 
 

@@ -109,17 +109,13 @@ class Sending:
         return None if self._fixed else self._window // 2
 
     def _send_rows(self, iterators: Sequence[Iterator[Any]], room: int) -> None:
-        try:
-            columns = rows_of(iterators, room)
-        except BaseException as error:
-            if not self._gathering.sent:
-                raise
-            self._error = error  # raised when the results before it have been read, as the built-in map does
-            self._finish()
-            return
+        columns, error = rows_of(iterators, room)
         if columns[0]:
             self._dispatch.intake.admit(self._call)
             self._send(columns)
+        if error is not None and not self._gathering.sent:
+            raise error
+        self._error = error  # raised when the results before it have been read, as the built-in map does
         if len(columns[0]) < room:
             self._finish()
 

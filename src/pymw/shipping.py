@@ -287,7 +287,7 @@ _KINDS = {
     "BufferedReader": "open files",
     "BufferedWriter": "open files",
     "Thread": "threads",
-    "TaskFuture": "futures (as dependencies, they are arguments, or in a list or tuple that is one)",
+    "TaskFuture": "futures (they are dependencies as arguments of submit, alone or in a list or tuple; map takes none)",
     "Master": "a Master",
     "BoundMaster": "a Master",
 }

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["left_behind", "workplace"]
 
+LARGE = 4 << 20  # bytes: copied in a millisecond or two
+
 
 @contextlib.contextmanager
 def workplace(
@@ -25,7 +27,7 @@ def workplace(
     *,
     again: bool = False,
 ) -> Iterator[None]:
-    """Be in `folder`, made anew, among `files`: links to where they lie, or their content written there.
+    """Be in `folder`, made anew, among `files`: copies, links to large ones, or their content written there.
 
     `again`: it will be the next task's too; an empty folder is then as good as a new one, and a thousandfold cheaper.
     """
@@ -39,7 +41,7 @@ def workplace(
         if isinstance(content, bytes):
             target.write_bytes(content)
         else:
-            _link(content, target)
+            _put(content, target)
     os.chdir(folder)
     try:
         yield
@@ -70,8 +72,14 @@ def left_behind(names: Sequence[str], most: int) -> dict[str, bytes]:
     return files
 
 
-def _link(file: Path, at: Path) -> None:
+def _put(file: Path, at: Path) -> None:
+    """A copy, so that what a task writes there is nobody else's; a link where that would take long."""
     try:
-        at.symlink_to(file)
+        if file.stat().st_size > LARGE:
+            at.symlink_to(file)
+            return
     except OSError:  # Windows keeps links for administrators
-        shutil.copyfile(file, at)
+        pass
+    mode = file.stat().st_mode & 0o777 | 0o600
+    with file.open("rb") as source, open(at, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as copy:
+        shutil.copyfileobj(source, copy)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import os
+import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from pymw.identity import identify
+from pymw.identity import _identify, identify
 from pymw.owners import owner_of
+from pymw.written import remember_sources
 
 MODULE = '''
 import functools
@@ -271,3 +275,268 @@ def test_installed_packages_are_known_by_where_they_lie(
     (tmp_path / folder / f"{name}.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path / folder)
     assert owner_of(name) == ((f"installed {name}", "unknown") if installed else None)
+
+
+# A module with something in it that is 2 first, and 3 then: `function` is another one each time.
+REACHED = {
+    "a callable object that is the function": """
+        @dataclass
+        class Scale:
+            factor: int
+            def __call__(self, x): return self.factor * x * @@
+        function = Scale(1)
+        """,
+    "a method of a global dataclass": """
+        @dataclass
+        class Scale:
+            factor: int
+            def apply(self, x): return self.factor * x * @@
+        scale = Scale(1)
+        def function(x): return scale.apply(x)
+        """,
+    "a method that a bound method of a dataclass calls": """
+        @dataclass
+        class Scale:
+            factor: int
+            def apply(self, x): return self.inner(x)
+            def inner(self, x): return x * @@
+        function = Scale(1).apply
+        """,
+    "what a dataclass in a table does": """
+        @dataclass
+        class Scale:
+            factor: int
+            def apply(self, x): return x * @@
+        TABLE = {"one": [Scale(1)]}
+        def function(x): return TABLE["one"][0].apply(x)
+        """,
+    "what an attribute of a class was computed from": """
+        LIMIT = @@
+        class Settings:
+            limit = LIMIT
+        def function(x): return Settings.limit * x
+        """,
+    "what a cached property calls": """
+        def helper(): return @@
+        class Tool:
+            @functools.cached_property
+            def value(self): return helper()
+        def function(x): return Tool().value * x
+        """,
+    "what a cached method calls": """
+        def helper(): return @@
+        class Tool:
+            @functools.lru_cache
+            def value(self): return helper()
+        def function(x): return Tool().value() * x
+        """,
+    "a class inside a class": """
+        def helper(): return @@
+        class Outer:
+            class Inner:
+                def value(self): return helper()
+        def function(x): return Outer.Inner().value() * x
+        """,
+    "an object in a class": """
+        class Tool:
+            def value(self): return @@
+        class Holder:
+            tool = Tool()
+        def function(x): return Holder.tool.value() * x
+        """,
+    "an implementation of a generic function": """
+        @functools.singledispatch
+        def function(x): return 0
+        @function.register
+        def _(x: int): return x * @@
+        """,
+    "which type has an implementation": """
+        @functools.singledispatch
+        def function(x): return 0
+        def double(x): return 2 * x
+        function.register([None, None, int, float][@@], double)
+        """,
+    "a wrapper of a library's function": """
+        def twice(inner):
+            @functools.wraps(inner)
+            def wrapper(x): return inner(x) * @@
+            return wrapper
+        function = twice(math.floor)
+        """,
+    "a function that an object holds": """
+        class Pipeline:
+            def __init__(self, *steps): self.steps = steps
+            def run(self, x): return self.steps[0](x)
+        def step(x): return x * @@
+        pipeline = Pipeline(step)
+        def function(x): return pipeline.run(x)
+        """,
+    "a lambda that an object holds": """
+        class Holder:
+            def __init__(self, step): self.step = step
+        holder = Holder(lambda x: x * @@)
+        def function(x): return holder.step(x)
+        """,
+    "what else is in an object with a lock": """
+        class Holder:
+            def __init__(self, number): self.number, self.lock = number, threading.Lock()
+        holder = Holder(@@)
+        def function(x): return holder.number * x
+        """,
+    "an attribute of a function": """
+        def function(x): return x * function.factor
+        function.factor = @@
+        """,
+    "a method of a metaclass": """
+        class Meta(type):
+            def go(cls, x): return x * @@
+        class Tool(metaclass=Meta): pass
+        def function(x): return Tool.go(x)
+        """,
+    "what a decorator gives a class": """
+        def decorated(kind):
+            kind.factor = @@
+            return kind
+        @decorated
+        class Tool: pass
+        def function(x): return Tool.factor * x
+        """,
+    "a constant that an enum is made of": """
+        FACTOR = @@
+        class Kind(enum.Enum):
+            ONE = FACTOR
+        def function(x): return Kind.ONE.value * x
+        """,
+    "a method of an enum's member": """
+        class Kind(enum.Enum):
+            ONE = 1
+            def value_of(self): return @@
+        one = Kind.ONE
+        def function(x): return one.value_of() * x
+        """,
+    "a function behind an installed library's object": """
+        def scaled(x): return x * @@
+        vectorized = numpy.vectorize(scaled)
+        def function(x): return int(vectorized(x))
+        """,
+    "what one of two lambdas on a line looks up by name": """
+        def hidden(x): return x * @@
+        other, function = (lambda x: x), (lambda x: getattr(sys.modules[__name__], "hidden")(x))
+        """,
+    "what a descriptor calls": """
+        def helper(): return @@
+        class Descriptor:
+            def __get__(self, instance, owner): return helper()
+        class Tool:
+            value = Descriptor()
+        def function(x): return Tool.value * x
+        """,
+    "the factory of a dictionary": """
+        def helper(): return @@
+        table = collections.defaultdict(helper)
+        def function(x): return table[x] * x
+        """,
+    "a callable that stands for what it wraps": """
+        class Memo:
+            def __init__(self, inner): functools.update_wrapper(self, inner); self.inner = inner
+            def __call__(self, x): return self.inner(x) * @@
+        @Memo
+        def function(x): return x
+        """,
+}
+IMPORTS = "import collections, enum, functools, math, sys, threading\nimport numpy\nfrom dataclasses import dataclass\n"
+
+
+@pytest.mark.parametrize("what", REACHED)
+def test_whatever_it_reaches_counts(digest, what: str) -> None:
+    source = IMPORTS + textwrap.dedent(REACHED[what])
+    assert source.count("@@") == 1
+    before = digest({"module": source.replace("@@", "2")})
+    assert digest({"module": source.replace("@@", "2")}) == before
+    assert digest({"module": source.replace("@@", "3")}) != before
+
+
+def test_a_relative_import_inside_a_function_counts(digest) -> None:
+    def sources(factor: int) -> dict[str, str]:
+        return {
+            "parcel": "",
+            "parcel/__init__": "",
+            "parcel/part": "def f(x):\n    from .other import g\n    return g(x)\n",
+            "parcel/other": f"def g(x):\n    return x * {factor}\n",
+            "module": "from parcel.part import f as function\n",
+        }
+
+    before = digest(sources(2))
+    assert digest(sources(3)) != before
+
+
+STABLE = """
+import logging
+import threading
+import config
+from pymw.identity import identify
+
+class Tags:
+    def __init__(self):
+        self.tags = {"a", "b", "c", "d"}
+        self.lock = threading.Lock()
+
+def first(): pass
+def second(): pass
+tags, functions, log = Tags(), {first, second}, logging.getLogger("any")
+_, check = (lambda x: x), (lambda x: x in {"e", "f", "g", "h"})
+
+def function(x):
+    log.info("%s", check(x))
+    return config.WIDTH * config.HEIGHT * config.DEPTH * len(tags.tags) * len(functions)
+
+print(identify(function).digest)
+"""
+
+
+def test_it_is_the_same_in_every_process(tmp_path: Path) -> None:
+    """Whatever the hash seed: equal constants may be one object or two, sets have any order."""
+    (tmp_path / "config.py").write_text("WIDTH = 10\nHEIGHT = 10\nDEPTH = 10\n")
+    (tmp_path / "script.py").write_text(STABLE)
+    digests = {
+        subprocess.run(
+            [sys.executable, "script.py"], cwd=tmp_path, env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            capture_output=True, text=True, check=True, timeout=120,
+        ).stdout
+        for seed in range(4)
+    }  # fmt: skip
+    assert len(digests) == 1
+
+
+def test_what_runs_counts_and_not_what_was_edited_since(digest, tmp_path: Path) -> None:
+    source = "FACTOR = 1\n\ndef function(x):\n    return x * 2\n\ndef dynamic(x):\n    return globals()['FACTOR'] * x\n"
+    edited = source.replace("x * 2", "x * 3")
+    right, right_dynamic = digest({"module": source}), digest({"module": source}, "dynamic")
+    other, other_dynamic = digest({"module": edited}), digest({"module": edited}, "dynamic")
+    # Edited while it runs, and not seen before: it is neither the one nor the other.
+    digest({"module": source.replace("x * 2", "x * 4")})
+    running = sys.modules["module"]
+    Path(str(running.__file__)).write_text(edited)
+    fresh = identify_anew(running.function), identify_anew(running.dynamic)
+    assert not {right, other, right_dynamic, other_dynamic} & set(fresh)
+    # Seen before, as it is when a named run begins: it is what it was.
+    digest({"module": source})
+    running = sys.modules["module"]
+    remember_sources()
+    Path(str(running.__file__)).write_text("\n" + edited)
+    assert (identify_anew(running.function), identify_anew(running.dynamic)) == (right, right_dynamic)
+
+
+def identify_anew(function) -> str:
+    """Not the identity that this process found before."""
+    return _identify(function).digest
+
+
+def test_a_module_that_was_imported_anew_counts(digest, tmp_path: Path) -> None:
+    digest({"module": "import helper\n\ndef function(x):\n    return helper.halve(x)\n", "helper": HELPER})
+    function, helper = sys.modules["module"].function, sys.modules["helper"]
+    before = identify(function).digest
+    Path(str(helper.__file__)).write_text(HELPER.replace("x // 2", "x // 5"))
+    importlib.invalidate_caches()
+    importlib.reload(helper)
+    assert identify(function).digest != before
