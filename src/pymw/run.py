@@ -88,6 +88,8 @@ class Run:
             return " ".join([digest, *self._own_classes(call, classes)])
         except codec.CodecError as error:
             path = str(error.path)
+            if options.key is not None:
+                raise UnshippableError(f"key=: {error.reason}; use what the codec knows") from error
             told = f"kwargs{path[3:]}" if path.startswith("[1]") else f"args{path[3:]}" if path else "the arguments"
             raise UnshippableError(
                 f"{told}: {error.reason}; in a named run the arguments tell tasks apart: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import pty
 import re
@@ -17,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pymw import BackendError, Master
+from pymw import BackendError, Master, open_run
 from pymw.cli import EXAMPLES, _parser, main
 
 LIMIT = 60
@@ -221,9 +222,68 @@ def test_values_that_json_lacks_are_exported_in_their_nearest_form(tmp_path: Pat
     monkeypatch.setenv("PYMW_HOME", str(tmp_path))
     with Master("memory", run="odd") as master:
         master.submit(lambda: [np.arange(3), np.float64(0.5), {7}, Point(1, {2}), Path("x"), b"y"]).result(LIMIT)
+        master.submit(lambda: {(1, 2): math.nan, 3: [math.inf]}).result(LIMIT)
     assert main(["export", "odd"]) == 0
-    value = json.loads(capsys.readouterr().out)["value"]
-    assert value == [[0, 1, 2], 0.5, [7], {"x": 1, "y": [2]}, repr(Path("x")), "b'y'"]
+
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    first, second = (json.loads(line, parse_constant=refuse) for line in capsys.readouterr().out.splitlines())
+    assert first["value"] == [[0, 1, 2], 0.5, [7], {"x": 1, "y": [2]}, repr(Path("x")), "b'y'"]
+    assert second["value"] == {"[1, 2]": "nan", "3": ["inf"]}
+
+
+OF_ITS_OWN = """
+from dataclasses import dataclass
+from pymw import Master
+
+@dataclass
+class Own:
+    x: int
+
+def made(x):
+    return Own(x) if x == 1 else x
+
+with Master("memory", run="own") as master:
+    print(list(master.map(made, range(3))))
+"""
+
+
+def test_what_only_its_script_can_read_spares_the_rest(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path))
+    (tmp_path / "script.py").write_text(OF_ITS_OWN)
+    for _ in range(2):  # the script itself reads what it recorded
+        done = subprocess.run([sys.executable, tmp_path / "script.py"], capture_output=True, text=True, timeout=LIMIT)
+        assert done.stdout == "[0, Own(x=1), 2]\n"
+    assert main(["export", "own"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line.get("value") for line in lines] == [0, None, 2]
+    assert "cannot be read here: AttributeError" in lines[1]["error"]
+    with open_run("own") as view:
+        assert [future.exception(LIMIT) is None for future in view] == [True, False, True]
+
+
+@pytest.mark.parametrize("command", ["show", "cancel", "export", "forget"])
+@pytest.mark.parametrize("name", ["", "x" * 101, "\N{SNOWMAN}" * 60])
+def test_a_name_that_no_run_has_is_told(command: str, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([command, name])
+    assert "a run's name" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [".", ".."])
+def test_a_run_of_dots_is_a_run_like_others(name: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path))
+    (tmp_path / "precious").touch()
+    for run in ("other", name):
+        with Master("memory", run=run) as master:
+            master.submit(abs, -1).result(LIMIT)
+    assert main(["runs"]) == 0
+    assert f"{name}: 1 of 1 tasks done" in capsys.readouterr().out
+    assert main(["forget", name]) == 0
+    assert (tmp_path / "precious").exists()
+    assert main(["show", "other"]) == 0
+    assert main(["show", name]) == 1
 
 
 def test_a_reader_that_has_enough_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tests.pymw.test_losses import eventually
 from tqdm import tqdm
 
 import pymw
-from pymw import Master, TaskOptions, errors
+from pymw import Master, TaskOptions, UnshippableError, errors
 from pymw.bar import Bar, BarOnTerminal, LinesInLog, bar_for
 from pymw.testing import local_master, memory_master, pymw_home
 
@@ -113,6 +114,43 @@ def test_shared_files_are_gone_with_the_master() -> None:
     assert not path.exists()
 
 
+def test_an_input_that_is_changed_after_the_call_is_taken_as_it_was(master: Master) -> None:
+    numbers = np.arange(20_000.0)
+    results = master.map(float, numbers, timeout=LIMIT)
+    numbers[:] = -1
+    assert list(results) == list(range(20_000))
+
+
+@pytest.mark.parametrize("count", [0, 3, 5000])
+def test_what_an_input_gave_before_it_raised_is_computed(master: Master, count: int) -> None:
+    def numbers() -> Iterator[int]:
+        yield from range(count)
+        raise OSError("the disk is gone")
+
+    found = []
+    with pytest.raises(OSError, match="the disk is gone"):
+        found.extend(master.map(abs, numbers(), timeout=LIMIT))
+    assert found == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ({"chunksize": 1.5}, "chunksize= is a whole number"),
+        ({"chunksize": "a"}, "chunksize="),
+        ({"timeout": "a"}, "timeout="),
+    ],
+)
+def test_a_map_says_what_its_options_are(master: Master, option: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=words):
+        master.map(abs, [1], **option)
+
+
+def test_a_map_says_that_it_takes_no_dependencies(master: Master) -> None:
+    with pytest.raises(UnshippableError, match=r"args\[0\].*map takes none"):
+        list(master.map(abs, [master.submit(abs, -1)], timeout=LIMIT))
+
+
 def test_joblib_runs_on_a_master(master: Master) -> None:
     if importlib.util.find_spec("joblib") is None:
         pytest.skip("not installed: joblib")
@@ -125,6 +163,7 @@ def test_joblib_runs_on_a_master(master: Master) -> None:
         assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(200)) == [i * i for i in range(200)]
         with pytest.raises(ValueError, match="invalid literal"):
             Parallel(n_jobs=2)(delayed(int)(text) for text in ["1", "x"])
+        assert os.getpid() not in Parallel()(delayed(os.getpid)() for _ in range(8))
     with parallel_config("pymw"):
         assert Parallel(n_jobs=2)(delayed(square)(i) for i in range(20)) == [i * i for i in range(20)]
 

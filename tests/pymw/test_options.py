@@ -237,6 +237,20 @@ def test_files_that_are_not_there_or_lead_out_are_refused(master: Master, tmp_pa
     assert "left no file never" in str(error)
 
 
+def test_a_task_that_writes_to_its_data_file_leaves_the_original_alone(master: Master, tmp_path: Path) -> None:
+    data = tmp_path / "input.txt"
+    data.write_text("#!/bin/sh\necho a\n")
+    data.chmod(0o755)
+
+    def change() -> bool:
+        with Path("input.txt").open("a") as file:
+            file.write("b")
+        return os.access("input.txt", os.X_OK)
+
+    assert master.options(files=[data]).submit(change).result(LIMIT)
+    assert data.read_text() == "#!/bin/sh\necho a\n"
+
+
 def test_a_changed_data_file_is_computed_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
     data = tmp_path / "input.txt"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import logging
 import os
@@ -23,6 +24,7 @@ from typing import Any
 import pytest
 
 import pymw
+from boincserver.testing import wait_until
 from pymw import Master, RunBusy, RunError, RunNotFound, TaskState, UnshippableError, open_run
 from pymw.cli import main
 
@@ -369,6 +371,64 @@ def test_an_edited_function_is_computed_anew_and_said_so(tmp_path: Path, caplog:
     with caplog.at_level(logging.WARNING, "pymw"):
         assert run("def helper(x): return -x\ndef function(x): return helper(x)") == [-1, -2]
     assert "function is not what it was (__main__.helper): its 2 recorded results do not count" in caplog.text
+
+
+def test_functions_of_one_name_were_not_edited(caplog: pytest.LogCaptureFixture) -> None:
+    def times(factor: int) -> Any:
+        return lambda_of(factor)
+
+    for _ in range(2):  # the second time all is known
+        with caplog.at_level(logging.WARNING, "pymw"), Master("memory", run="alike") as master:
+            for factor in (2, 3):
+                assert list(master.map(times(factor), [1, 2], timeout=LIMIT)) == [factor, 2 * factor]
+                assert master.submit(functools.partial(pow, factor), 2).result(LIMIT) == factor**2
+    assert "is not what it was" not in caplog.text
+
+
+def lambda_of(factor: int) -> Any:
+    def scaled(x: int) -> int:
+        return x * factor
+
+    return scaled
+
+
+def test_an_edited_method_of_an_argument_is_computed_anew() -> None:
+    def run(source: str) -> list[int]:
+        cell: dict[str, Any] = {"__name__": "__main__"}
+        exec(f"from dataclasses import dataclass\n@dataclass\nclass Square:\n    side: int\n{source}", cell)
+        exec("def function(square): return square.area()", cell)
+        with Master("memory", run="methods") as master:
+            return list(master.map(cell["function"], [cell["Square"](2)], timeout=LIMIT))
+
+    assert run("    def area(self): return self.side * self.side") == [4]
+    assert run("    def area(self): return self.side * self.side * 100") == [400]
+
+
+def test_a_key_that_tells_nothing_apart_is_named() -> None:
+    with Master("memory", run="keys") as master, pytest.raises(UnshippableError, match=r"^key=: object"):
+        master.options(key=object()).submit(abs, 1)
+
+
+def test_a_function_without_a_module_has_an_identity() -> None:
+    cell: dict[str, Any] = {}
+    exec("def function(x): return x * 2", cell)
+    with Master("memory", run="made") as master:
+        assert list(master.map(cell["function"], [1, 2], timeout=LIMIT)) == [2, 4]
+
+
+def test_an_onlooker_soon_sees_tasks_that_take_long() -> None:
+    go = threading.Event()
+
+    def wait_for(x: int) -> int:
+        assert go.wait(LIMIT)
+        return x
+
+    with Master("memory", run="long", max_workers=1) as master:
+        futures = [master.submit(wait_for, i) for i in range(4)]
+        with open_run("long") as view:
+            wait_until(lambda: len(view) == 4, timeout=LIMIT, what="all four to be on disk")
+        go.set()
+        assert [future.result(LIMIT) for future in futures] == list(range(4))
 
 
 FULL = """
