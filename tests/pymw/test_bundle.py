@@ -113,6 +113,24 @@ def test_modules_of_the_users_own_are_found_without_being_named(ship) -> None:
     assert not [name for name in names if "numpy" in name or "unrelated" in name]
 
 
+def test_what_our_own_package_provides(ship) -> None:
+    script = "from pymw import checkpoint, progress\ndef f(x):\n    progress(0.5)\n    return checkpoint.load(x), checkpoint.due()\n"
+    assert ship(script, arguments="7") == "(7, False)"
+
+
+def test_named_tuples_of_either_kind(ship) -> None:
+    script = """
+import collections
+from typing import NamedTuple
+Point = collections.namedtuple("Point", "x y", defaults=[5])
+class Pair(NamedTuple):
+    a: int
+    b: int = 6
+def f(x): return Point(x), Pair(x)
+"""
+    assert ship(script, arguments="1") == "(Point(x=1, y=5), Pair(a=1, b=6))"
+
+
 def test_a_function_of_a_module(ship) -> None:
     assert ship("import helper", "helper.go", "2", files={"helper.py": "def go(x): return -x\n"}) == "-2"
     assert ship("import math", "math.sqrt", "9") == "3.0"

@@ -132,7 +132,18 @@ class Cargo:
             return None
         if not self.is_named(cls):
             raise refusal(f"{described} is not a class at the top of the script", "define it there, under one name")
-        return self.statement(cls, described)
+        return self.namedtuple(cls, described) if _is_namedtuple(cls) else self.statement(cls, described)
+
+    def namedtuple(self, cls: Any, described: str) -> str:
+        """Ship what collections.namedtuple made, which stands nowhere as a class statement."""
+        name: str = cls.__qualname__
+        if name not in self.done:
+            self.done.add(name)
+            self.witness.names.append((self.names, name, cls))
+            defaults = self.expression(tuple(cls._field_defaults.values()), described)
+            fields = f"{cls.__name__!r}, {cls._fields!r}, defaults={defaults}, module='__main__'"
+            self.prelude.append(f"{name} = __import__('collections').namedtuple({fields})")
+        return name
 
     def statement(self, thing: Any, described: str) -> str:
         """Ship the statement at the top of the script that `thing` comes from."""
@@ -358,6 +369,8 @@ class Cargo:
             parts += [f"{key}={self.expression(each, described)}" for key, each in value.keywords.items()]
             return f"__import__('functools').partial({', '.join(parts)})"
         module, qualname = importable(value)
+        if module is None:
+            module, qualname = _provided(value)
         if module is not None:
             self.module(module, wanted_by=described)
             return f"__import__('importlib').import_module({module!r}).{qualname}"
@@ -464,3 +477,15 @@ def _depth(thing: Any) -> int:
     while hasattr(thing, "__wrapped__"):
         thing, depth = thing.__wrapped__, depth + 1
     return depth
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return cls.__bases__ == (tuple,) and "_field_defaults" in vars(cls) and "__annotations__" not in vars(cls)
+
+
+def _provided(value: Any) -> tuple[str | None, str]:
+    """The name of an object that our package has for everybody, such as `checkpoint`."""
+    if type(value).__module__.partition(".")[0] != "pymw":
+        return None, ""
+    ours = sys.modules["pymw"]
+    return next((("pymw", name) for name, thing in vars(ours).items() if thing is value), (None, ""))
