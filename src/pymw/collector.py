@@ -60,7 +60,7 @@ class Intake:
         """As Collector says."""
         if self._run is not None:
             try:
-                self._run.record(events)
+                events = [*events, *self._run.record(events)]
             except RunError as error:
                 # A full disk, say. The backend must not forget what it has, and nobody may wait for it here.
                 self._failed = error

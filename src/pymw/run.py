@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -42,6 +43,8 @@ class Run:
         self._under_way: dict[Call, UnderWay] = {}
         self._identities: dict[Call, str] = {}  # of their functions, as these were at the call
         self._kinds: dict[Call, dict[type, str]] = {}  # the same of the classes of their arguments
+        self._equal: dict[Call, dict[str, list[int]]] = {}  # of calls with `reuse`: who waits for which task
+        self._sharing = threading.Lock()
         self._told: dict[str, str] = {}  # digest of the function -> its name
 
     @property
@@ -127,7 +130,8 @@ class Run:
         for position, key in enumerate(batch.keys):
             event = self._known(batch.call, batch.indices[position], known.get(key))
             if event is None:
-                missing.append(position)
+                if not self._waits(batch.call, key, batch.indices[position]):
+                    missing.append(position)
             else:
                 _append(events, event)
         if not missing:
@@ -149,9 +153,32 @@ class Run:
             return Returned(call, index, [end[1]])
         return Ended(call, index, end[1], error_of(end[1]))
 
-    def record(self, events: Sequence[Event]) -> None:
-        """What ended is on disk when this returns."""
+    def _waits(self, call: Call, key: str, index: int) -> bool:
+        """Whether the task waits for an equal one of its call that is under way, or else the next ones for it.
+
+        With retries an equal one may have to be tried again, by which time others cannot wait.
+        """
+        if not call.options.reuse or call.options.retries:
+            return False
+        with self._sharing:
+            waiting = self._equal.setdefault(call, {})
+            if key in waiting:
+                waiting[key].append(index)
+                return True
+            waiting[key] = []
+            return False
+
+    def _equal_to(self, call: Call, key: str) -> Sequence[int]:
+        """The tasks that wait for this one, which ends with this."""
+        if call not in self._equal:
+            return ()
+        with self._sharing:
+            return self._equal[call].pop(key, ())
+
+    def record(self, events: Sequence[Event]) -> list[Event]:
+        """What ended is on disk when this returns; and what ended with it, as it is equal."""
         ends: list[tuple[str, Recorded, Any]] = []
+        also: list[Event] = []
         for event in events:
             if isinstance(event, Returned) and event.call in self._under_way:
                 under_way = self._under_way[event.call]
@@ -159,19 +186,23 @@ class Run:
                 for key, value in zip(taken, event.values, strict=True):
                     if key is not None:
                         ends.append((key, Recorded.RETURNED, value))
+                        also += (Returned(event.call, index, [value]) for index in self._equal_to(event.call, key))
             elif isinstance(event, Ended) and event.outcome.ending is not Ending.CANCELLED:
                 last = not event.call.options.retries  # with them this may not have been the last word
                 theirs = self._under_way.get(event.call)
                 if theirs is not None and (key := theirs.key(event.index, ends=last)) is not None:
                     ends.append((key, *_end(event)))
+                    also += (dataclasses.replace(event, index=index) for index in self._equal_to(event.call, key))
         if ends:
             self._journal.record(ends)
+        return also
 
     def forget(self, call: Call) -> None:
         """The call is over."""
         self._under_way.pop(call, None)
         self._identities.pop(call, None)
         self._kinds.pop(call, None)
+        self._equal.pop(call, None)
 
     def close(self) -> None:
         """Let go of the run."""

@@ -249,6 +249,19 @@ def test_reuse_shares_equal_calls(tmp_path: Path) -> None:
     assert lines(log) == [5]
 
 
+@pytest.mark.parametrize("backend", ["memory", "local:2"])
+def test_equal_items_of_a_map_share_while_they_are_under_way(backend: str, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with Master(backend, run="shared") as master:
+        reusing = master.options(reuse=True)
+        assert list(reusing.map(note, [3, 4] * 20, [str(log)] * 40, timeout=LIMIT)) == [9, 16] * 20
+        assert sorted(lines(log)) == [3, 4]
+        failed = list(reusing.map(fail_first, [5] * 10, [str(log)] * 10, on_error="return", timeout=LIMIT))
+        assert [str(error) for error in failed] == ["the first time 5"] * 10
+        assert list(reusing.map(note, iter([6] * 300), iter([str(log)] * 300), timeout=LIMIT)) == [36] * 300
+    assert sorted(lines(log)) == [3, 4, 5, 6]
+
+
 def test_a_longer_input_computes_only_what_is_new(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with Master("local:2", run="longer") as master:
