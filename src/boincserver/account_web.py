@@ -78,13 +78,26 @@ class _AccountCalls:
         try:
             if self.failures.blocked(address, now):
                 raise AccountError(protocol.FAILURE, "too many tries from your address; wait a minute")
-            text = await call(request)
+            text = await self._tried(call, request, address, now)
         except AccountError as error:
-            if error.number in self._guesses:
-                self.failures.failed(address, now)
             log.info("account-call-refused", address=address, call=request.url.path, why=str(error))
             text = protocol.error_out(error.number, str(error))
         return Response(text, media_type=_XML)
+
+    async def _tried(
+        self, call: Callable[[Request], Awaitable[str]], request: Request, address: str, now: float
+    ) -> str:
+        """Counted as a failure until it is known to be none: many tries at once are many tries."""
+        self.failures.failed(address, now)
+        guessed = False
+        try:
+            return await call(request)
+        except AccountError as error:
+            guessed = error.number in self._guesses
+            raise
+        finally:
+            if not guessed:
+                self.failures.forgiven(address)
 
     async def _look_up(self, request: Request) -> str:
         query = request.query_params

@@ -106,8 +106,9 @@ class _Web:
             body = await read(request, _MAX_REQUEST)
         except ClientDisconnect:
             return PlainTextResponse("the request did not arrive", status_code=408)
-        except TooLargeError:
-            return PlainTextResponse("the request is too large", status_code=413)
+        except TooLargeError as error:
+            log.info("request-refused", address=self.address(request), status=error.status)
+            return PlainTextResponse("the request is too large", status_code=error.status)
         parsed = parse_request(body)
         if not parsed.complete:
             return Response(format_reply(self._incomplete()), media_type=_XML)

@@ -8,7 +8,7 @@ from typing import Any, Final
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["PACE", "PatientProtocol", "TooLargeError", "patient_protocol", "read"]
+__all__ = ["AT_ONCE", "PACE", "PatientProtocol", "TooLargeError", "patient_protocol", "read"]
 
 PACE: Final = 64
 """Bytes a second that a body must have on the average, once its patience is over; a modem from 1990 has more."""
@@ -18,20 +18,55 @@ MAX_HEAD: Final = 65536
 """Bytes of a request's first line and headers."""
 
 
+SMALL: Final = 1 << 16
+"""Bytes of a body that are always taken: nearly every request is smaller."""
+AT_ONCE: Final = 64 << 20
+"""Bytes of larger bodies that are held in memory together, by this process."""
+
+
 class TooLargeError(Exception):
     """A body is longer than it may be."""
+
+    status = 413
+
+
+class NoRoomError(TooLargeError):
+    """So many large bodies come at once that this one has to come again."""
+
+    status = 503
+
+
+class _Room:
+    """What large bodies take of the memory together."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+
+    def take(self, nbytes: int) -> None:
+        if self.taken + nbytes > AT_ONCE:
+            raise NoRoomError
+        self.taken += nbytes
+
+
+_room = _Room()
 
 
 async def read(request: Request, limit: int) -> bytes:
     """A whole body of at most so many bytes; ClientDisconnect when it does not come, TooLargeError when it is more."""
     parts: list[bytes] = []
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise TooLargeError
-        parts.append(chunk)
-    return b"".join(parts)
+    size = taken = 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                raise TooLargeError
+            if size > SMALL:
+                _room.take(size - taken)
+                taken = size
+            parts.append(chunk)
+        return b"".join(parts)
+    finally:
+        _room.taken -= taken
 
 
 class PatientProtocol(HttpToolsProtocol):

@@ -166,7 +166,7 @@ class Feeder:
 
     def _read(self, db: Session, shard: Shard, most: int, passed: Mapping[int, int]) -> list[Row]:
         rows: list[Row] = []
-        below = 2**31 - 1
+        below = 2**31  # more than any
         while len(rows) < most and (level := db.value(_TOP_PRIORITY, below=below)) is not None:
             after = passed.get(level, 0)
             rows += db.all(_READ, level=level, after=after, most=most - len(rows), **shard.parameters)

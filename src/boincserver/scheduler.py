@@ -55,8 +55,11 @@ _FATE: Final = (
     .join(workunit_table, workunit_table.c.id == result_table.c.workunitid)
     .where(result_table.c.name == bindparam("result_name"))
 )
-_SEEN_TRICKLE: Final = select(msg_from_host.c.id).where(
-    msg_from_host.c.hostid == bindparam("hostid"), msg_from_host.c.xml == bindparam("xml")
+_TRICKLED: Final = (
+    select(msg_from_host.c.xml)
+    .where(msg_from_host.c.hostid == bindparam("hostid"))
+    .order_by(msg_from_host.c.id.desc())
+    .limit(bindparam("most"))
 )
 _DOCUMENTS: Final = (
     select(result_table.c.xml_doc_in, workunit_table.c.xml_doc)
@@ -272,6 +275,9 @@ class _Exchange:
         return True
 
     def _trickles(self) -> None:
+        # A client whose reply was lost sends its messages again, perhaps with more of them: they are the latest here.
+        most = 2 * len(self.request.trickles)
+        seen = {xml for (xml,) in self.db.all(_TRICKLED, hostid=self.host.id, most=most)} if most else set()
         for trickle in self.request.trickles:
             if trickle.variety == PROGRESS:
                 self.tx.on_commit(
@@ -282,8 +288,8 @@ class _Exchange:
                 f"<message>\n{element('result_name', trickle.result_name)}{element('time', trickle.time)}"
                 f"{trickle.text}</message>\n"
             )[:_MAX_DOCUMENT]
-            # A client whose reply was lost sends its messages again.
-            if self.db.first(_SEEN_TRICKLE, hostid=self.host.id, xml=xml) is None:
+            if xml not in seen:
+                seen.add(xml)
                 self.tx.on_commit(self.pipeline.followers.trickled)
                 self.db.insert(
                     msg_from_host,

@@ -22,6 +22,12 @@ class Throttle:
         since, count = self._failures.get(address, (now, 0))
         return count >= self._most and now < since + self._window
 
+    def forgiven(self, address: str) -> None:
+        """What was noted last was no failure after all."""
+        if address in self._failures:
+            since, count = self._failures[address]
+            self._failures[address] = (since, max(count - 1, 0))
+
     def failed(self, address: str, now: float) -> None:
         """Note a failure."""
         since, count = self._failures.pop(address, (now, 0))

@@ -6,6 +6,7 @@ import http.client
 import re
 import urllib.parse
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,20 @@ def test_guessing_is_refused_for_a_while_and_others_are_not(tmp_path: Path) -> N
         assert "<authenticator>" in ask(url, "lookup_account", forwarded="192.0.2.2", **right)
         # What the guesser puts in front of the proxy's word counts for nothing.
         assert number(ask(url, "lookup_account", forwarded="203.0.113.9, 192.0.2.1", **right)) == -1
+
+
+def test_guesses_at_the_same_time_are_as_many_guesses(tmp_path: Path) -> None:
+    url = made(tmp_path / "project", proxies=1)
+    with serving(tmp_path / "project") as server:
+        server.control.create_account("ada@example.org", password="secret of ada")
+        wrong = {**person("ada"), "passwd_hash": "0" * 32}
+        with ThreadPoolExecutor(40) as threads:
+            asked = [threads.submit(ask, url, "lookup_account", forwarded="192.0.2.1", **wrong) for _ in range(80)]
+            told = [number(future.result(60.0)) for future in asked]
+        assert sorted(told) == [-206] * 20 + [-1] * 60
+        # What is right counts as no guess, however often it is asked for.
+        rights = [ask(url, "lookup_account", forwarded="192.0.2.2", **person("ada")) for _ in range(30)]
+        assert all("<authenticator>" in right for right in rights)
 
 
 def test_one_address_makes_no_flood_of_accounts(tmp_path: Path) -> None:

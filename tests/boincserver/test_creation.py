@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from boincserver.control import Control, Job
 from boincserver.errors import BoincServerError
+from boincserver.job_check import check_job
 from boincserver.protocol import documents
 from boincserver.testing import SimulatedJob, SimulatedVolunteer
 
@@ -100,6 +103,33 @@ def test_a_job_that_cannot_run_refuses_its_call(control: Control, upper: str) ->
         with pytest.raises(BoincServerError, match=reason):
             control.create_jobs(batch.id, [good, bad])
     assert read(control.directory, "SELECT count(*) FROM workunit") == [(0,)]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (Job("bad", {}, {}, rsc_fpops_est="a"), "rsc_fpops_est is a number above 0, not 'a'"),  # type: ignore[arg-type]
+        (Job("bad", {}, {}, rsc_memory_bound=math.nan), "rsc_memory_bound is a number above 0, not nan"),
+        (Job("bad", {}, {}, rsc_disk_bound=-1e30), "rsc_disk_bound is a number above 0"),
+        (Job("bad", {}, {}, priority="5"), "priority is a whole number"),  # type: ignore[arg-type]
+        (Job("bad", {}, {}, priority=2**31 - 1), "priority is a whole number"),
+        (Job("bad", {}, {}, max_error_results=1.5), "max_error_results is a whole number"),  # type: ignore[arg-type]
+        (Job("bad", {}, {}, target_nresults=0), "1 <= min_quorum <= target_nresults"),
+        (Job("bad", {}, {}, target_nresults=200, max_total_results=200), "no more than 100 copies"),
+        (Job("bad", {}, {}, max_total_results=10**7), "max_total_results is a whole number from 1 to 1000"),
+        (Job("bad", {}, {"out": "x"}), "output out: its largest size is a number of bytes"),  # type: ignore[dict-item]
+        (Job("bad", {}, {"a": 1, "a/b": 1}), "'a' cannot be a file and a folder"),
+        (Job("bad", {}, {"out": 1}, optional=["nosuch"]), "optional: there is no file 'nosuch'"),
+        (Job("bad", {}, {}, copy_files=["nosuch"]), "copy_files: there is no file 'nosuch'"),
+        (Job("bad", {}, {}, command_line="a\0b"), "command_line is a text"),
+        (Job("bad", {}, ["out"]), "of the wrong kind"),  # type: ignore[arg-type]
+        (Job("bad", {}, {}, rsc_fpops_est=[1]), "of the wrong kind"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_field_that_makes_no_sense_is_named(bad: Job, reason: str) -> None:
+    """One such job in the tables, and nobody got work any more."""
+    with pytest.raises(BoincServerError, match=f"^job bad: .*{re.escape(reason)}"):
+        check_job(bad)
 
 
 def read(directory: Path, query: str) -> list[tuple[Any, ...]]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,12 +20,13 @@ from boincserver import project
 from boincserver.body import PatientProtocol, read
 from boincserver.control import Control, Job
 from boincserver.http_server import HttpServer, listener
+from boincserver.protocol.request import parse_request
 from boincserver.states import Outcome
 from boincserver.testing import SimulatedJob, SimulatedVolunteer, configure, free_port, serving, wait_until
 from boincserver.testing.serving import ServerProcess
 from boincserver.testing.wire import Finished, RequestParts, format_request, format_upload, parse_reply
 
-from .conftest import add_app
+from .conftest import PLATFORM, add_app
 
 CAPTURES = [path.read_bytes() for path in sorted((Path(__file__).parent / "captures").glob("*.xml"))]
 
@@ -99,6 +101,52 @@ def test_mutations_of_real_requests_never_make_a_500(server: ServerProcess, uppe
         assert answer.startswith(b"HTTP/1.1 200"), answer[:300]
         assert b"<scheduler_reply>" in answer
     assert "Traceback" not in server.log.read_text()
+
+
+def test_a_flood_of_messages_costs_what_they_are_and_no_more(control: Control, url: str, upper: str) -> None:
+    """Each was compared with all others of the host, while everybody else waited."""
+    key = control.create_account("v@example.org")
+    trickles = [
+        f"<msg_from_host>\n<result_name>r_{n}</result_name>\n<time>1</time>\n<variety>odd</variety>\n<text>{n}</text>\n"
+        "</msg_from_host>\n"
+        for n in range(5000)
+    ]
+    parts = RequestParts(key, 0, 0, "a" * 32, PLATFORM, 1, 0.0, 0.0, "", [], [], trickles)
+    assert len(parse_request(format_request(parts)).trickles) == 1000
+    for _ in range(2):  # the reply was lost
+        assert b"<message_ack/>" in raw(url, post("/scheduler", format_request(parts)))
+    with closing(sqlite3.connect(control.directory / "database.sqlite3")) as database:
+        assert database.execute("SELECT count(*) FROM msg_from_host").fetchall() == [(1000,)]
+
+
+def test_who_says_that_it_holds_more_than_any_host_does_is_not_believed() -> None:
+    held = "".join(f"<other_result>\n<name>r_{n}</name>\n</other_result>\n" for n in range(20_001))
+    body = f"<scheduler_request>\n<other_results>\n{held}</other_results>\n</scheduler_request>\n".encode()
+    assert parse_request(body).other_results is None
+
+
+def test_large_requests_at_once_take_no_more_than_there_is_room_for(server: ServerProcess, url: str) -> None:
+    parts = urlsplit(url)
+    body = b"x" * (15 << 20)
+
+    def begun() -> socket.socket:
+        """A request of which the end does not come."""
+        connection = socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60.0)
+        connection.sendall(post("/scheduler", body + b"x" * 1000)[:-1000])
+        return connection
+
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(begun())
+        wait_until(lambda: memory(server) > 60 << 20, timeout=60.0, what="the four to be there")
+
+        def refused() -> bool:
+            raw(url, post("/scheduler", body))  # which may lose the answer: it comes while the body is still being sent
+            return "status=503" in server.log.read_text()
+
+        wait_until(refused, timeout=60.0, what="a fifth to be told to come again")
+        assert raw(url, post("/scheduler", b"<scheduler_request>\n</scheduler_request>\n")).startswith(b"HTTP/1.1 200")
+    wait_until(lambda: raw(url, post("/scheduler", body)).startswith(b"HTTP/1.1 200"), timeout=60.0, what="room again")
 
 
 ODD_PATHS = [

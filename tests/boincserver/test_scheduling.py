@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import math
 import random
+import sqlite3
 from pathlib import Path
 
 import pytest
@@ -375,6 +376,21 @@ def test_urgent_jobs_go_first(control: Control, upper: str, url: str) -> None:
     with SimulatedVolunteer(url, control.create_account("v@example.org"), shout) as volunteer:
         volunteer.contact()
         assert list(volunteer.held) == ["urgent_0"]
+
+
+def test_what_is_as_urgent_as_can_be_is_sent_after_a_restart(directory: Path) -> None:
+    make_project(directory)
+    with serving(directory) as server:
+        add_app(server.control, directory.parent)
+        batch = server.control.create_batch("upper", "b")
+        server.control.create_jobs(batch.id, jobs(1))
+        key, url = server.control.create_account("v@example.org"), server.control.info().url
+    with contextlib.closing(sqlite3.connect(directory / "database.sqlite3")) as tables, tables:
+        for table in ("result", "workunit"):
+            tables.execute(f"UPDATE {table} SET priority = {2**31 - 1}")
+    with serving(directory), SimulatedVolunteer(url, key, shout) as volunteer:
+        volunteer.contact()
+        assert len(volunteer.held) == 1
 
 
 def test_only_trusted_hosts_go_unchecked(control: Control, upper: str, url: str) -> None:

@@ -279,6 +279,8 @@ def test_rights(url: str, control: Control, remote: RemoteServer) -> None:
             stranger.create_batch("nothing", "mine")
         with pytest.raises(SubmissionRefused, match="limit on jobs in progress"):
             stranger.submit_batch("other", [job(f"eve_{n}", Inline("x")) for n in range(3)], "eve")
+        with pytest.raises(SubmissionRefused, match="limit on jobs in progress"):
+            stranger.submit_batch("other", [job("eve", Inline("x"), target_nresults=3)], "eve")
         batch = remote.submit_batch("upper", [job("ada_0", Inline("x"))], "ada")
         number = remote.query_batch(batch).jobs[0].id
         for ask in (
@@ -439,7 +441,7 @@ def test_hostile_xml_gets_an_error_and_nothing_else(url: str, text: str) -> None
 
 def test_limits_that_make_no_sense_are_refused(remote: RemoteServer) -> None:
     for limits, words in (
-        ({"min_quorum": 0}, "1 <= min_quorum"),
+        ({"min_quorum": 0}, "min_quorum is a whole number from 1"),
         ({"delay_bound": 1}, "delay_bound"),
         ({"rsc_fpops_est": float("inf")}, "cannot be inf"),
         ({"rsc_memory_bound": float("nan")}, "cannot be nan"),

@@ -44,6 +44,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9_.+=-]{1,254}")
 _HEX: Final = re.compile(r"[0-9a-f]{32}")
 _MAX_RESULTS: Final = 5000
 _MAX_KEPT: Final = 1000
+_MAX_HELD: Final = 20_000
+_MAX_TRICKLES: Final = 1000
 _MAX_STDERR: Final = 65536
 
 
@@ -148,7 +150,7 @@ def parse_request(body: bytes) -> SchedulerRequest:
     text = body.decode("utf-8", "replace").replace("\r\n", "\n")
     results, text = _cut_results(text)
     messages, text = split_sections(text, "msg_from_host")
-    trickles = tuple(filter(None, map(_trickle, messages)))
+    trickles = tuple(filter(None, map(_trickle, messages[:_MAX_TRICKLES])))
     other, text = split_section(text, "other_results")
     _, text = split_section(text, "app_versions")
     _, text = split_section(text, "client_opaque")
@@ -183,7 +185,7 @@ def parse_request(body: bytes) -> SchedulerRequest:
         host=_host(found),
         p_features=found.get("p_features", ""),
         results=results,
-        other_results=None if other is None else tuple(_names(other)),
+        other_results=None if other is None else _names(other),
         trickles=trickles,
         kept_files=tuple(filter(is_name, (fields(info).get("name", "") for info in kept[:_MAX_KEPT]))),
         complete="</scheduler_request>" in text,
@@ -281,8 +283,12 @@ def _platforms(text: str, found: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for name in names if is_name(name)))
 
 
-def _names(text: str) -> list[str]:
-    return [name for item in sections(text, "other_result") if is_name(name := fields(item).get("name", ""))]
+def _names(text: str) -> tuple[str, ...] | None:
+    """The jobs that the client has; None, as if it had not said, where it says more than any has."""
+    items = sections(text, "other_result")
+    if len(items) > _MAX_HELD:
+        return None
+    return tuple(name for item in items if is_name(name := fields(item).get("name", "")))
 
 
 def _hex32(value: str) -> str:

@@ -79,8 +79,8 @@ class Creating(Caller):
             parse_batch, call, self._template, self._service.project.config.submission.max_jobs
         )
         app = self._app(wanted.app_name, submitter)
-        self._check_limit(submitter, len(wanted.jobs))
         jobs = [self._job(request, app.name) for request in wanted.jobs]
+        self._check_limit(submitter, sum(job.target_nresults or job.min_quorum for job in jobs))
         if wanted.allocation_priority:
             priority = -int(await self._allocate(submitter, wanted.fpops))
             jobs = [job._replace(priority=max(priority, -(2**31))) for job in jobs]
