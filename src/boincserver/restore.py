@@ -122,6 +122,8 @@ def _keys(
                 "this backup holds no secret keys, so no passphrase opens any; say where they are: --keys"
             )
         found = keybox.unseal(sealed.read_bytes(), passphrase)
+    if given is not None and not any((given / name).is_file() for name in SECRETS):
+        raise RestoreError(f"--keys: there is none of {', '.join(SECRETS)} in {given}")
     sources = [source for source in (given, old / "keys" if old else None) if source is not None]
     for source in sources:
         for name in SECRETS:

@@ -463,3 +463,17 @@ def _passphrase(folder: Path) -> str:
     path = folder / "passphrase"
     path.write_text(f"{PASSPHRASE}\n")
     return str(path)
+
+
+def test_keys_that_are_not_where_they_are_said_to_be(
+    directory: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A typo made a project without its keys."""
+    make_project(directory)
+    archive = tmp_path / "b.tar.gz"
+    assert cli.main(["backup", str(directory), str(archive)]) == 0
+    restore = ["restore", str(tmp_path / "again"), str(archive), "--keys"]
+    assert cli.main([*restore, str(tmp_path / "typo")]) == 1
+    assert "--keys: there is none of" in capsys.readouterr().err
+    assert not (tmp_path / "again").exists()
+    assert cli.main([*restore, str(directory / "keys")]) == 0

@@ -168,7 +168,9 @@ def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
     with serving(directory) as server:
         key = ask("user", "add", directory, "--email", "a@example.org", "--password", "secret1")["key"]
         assert ask("app", "add", directory, "count", str(program), "--version", "1.02")["created"]
+        ask("app", "add", directory, "count", str(program), "--validator", "trivial")
         assert not ask("app", "add", directory, "count", str(program))["created"]
+        assert ask("app", "list", directory)["apps"][0]["validator"] == "trivial"  # as before
         assert ask("app", "list", directory)["apps"][0]["version"] == "1.02"
         create = ["job", "create", directory, "count", "--input", f"{tmp_path / 'in.txt'}=in", "--count", "3"]
         assert ask(*create, "--command", "{n}", "--copy-files")["created"] == 3
@@ -189,7 +191,16 @@ def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
             text=True, capture_output=True, check=True,
         )  # fmt: skip
         assert "1 jobs created" in more.stdout
-        assert ask("batch", "cancel", directory, "more")["cancelled"] == 1
+        # A name that is in another batch is no job of this one.
+        taken = run("job", "create", directory, "count", "--count", "2", "--batch", "third")
+        assert taken.returncode == 1
+        assert "2 are in another batch already, the first of them job_0" in taken.stderr
+        one = ["job", "create", directory, "count", "--count", "1", "--name", "one", "--batch", "more"]
+        assert ask(*one)["created"] == 1  # also where no person types
+        vain = run("job", "create", directory, "count", "--quorum", "2", "--batch", "more")
+        assert vain.returncode == 1
+        assert "--quorum: jobs as JSON lines say this themselves" in vain.stderr
+        assert ask("batch", "cancel", directory, "more")["cancelled"] == 2
         assert run("batch", "cancel", directory, "none").returncode == 1
         assert ask("app", "deprecate", directory, "count", "--version", "1.02")["deprecated"] == 1
         assert ask("app", "list", directory)["apps"][0]["version"] == ""

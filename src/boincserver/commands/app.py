@@ -31,8 +31,8 @@ def add(commands: Any) -> None:
     new.add_argument("--gzip", action="store_true", help="let clients fetch the files compressed")
     new.add_argument("--plan-class", default="", help="the version's plan class (default: none)")
     new.add_argument("--beta", action="store_true", help="for those volunteers alone who allow it")
-    new.add_argument("--validator", default="bitwise", help="how results are compared (default: %(default)s)")
-    new.add_argument("--assimilator", default="outbox", help="who takes the outcomes (default: %(default)s)")
+    new.add_argument("--validator", help="how results are compared (default: as before; bitwise at first)")
+    new.add_argument("--assimilator", help="who takes the outcomes (default: as before; outbox at first)")
     signer = program(
         app, "sign", _app_sign, "sign files with a key that no server has; write FILE.signature beside each"
     )
@@ -79,7 +79,12 @@ def _app_add(options: argparse.Namespace) -> int:
     from boincserver.control import AppFile, connect
 
     control = connect(options.directory)
-    control.ensure_app(options.name, validator=options.validator, assimilator=options.assimilator)
+    before = next((app for app in control.apps() if app["name"] == options.name), {})
+    control.ensure_app(
+        options.name,
+        validator=options.validator or before.get("validator", "bitwise"),
+        assimilator=options.assimilator or before.get("assimilator", "outbox"),
+    )
     files = [
         AppFile(control.send(path, compressed=options.gzip), name, main_program=n == 0, signature=_signature(path))
         for n, (path, name) in enumerate(map(named, options.files))

@@ -28,11 +28,9 @@ def add(commands: Any) -> None:
     create.add_argument("--name", default="job", help="how the names of jobs begin (default: %(default)s)")
     create.add_argument("--input", action="append", metavar="PATH[=NAME]", help="an input file of every job")
     create.add_argument("--output", action="append", metavar="NAME[=BYTES]", help="an output (default: out=100000000)")
-    create.add_argument(
-        "--count", type=positive, default=1, help="how many jobs (default: 1); {n} in --command is the number"
-    )
+    create.add_argument("--count", type=positive, help="how many jobs (default: 1); {n} in --command is the number")
     create.add_argument("--command", dest="command_line", default="", help="arguments for the program")
-    create.add_argument("--quorum", type=positive, default=1, help="how many results are to be compared (default: 1)")
+    create.add_argument("--quorum", type=positive, help="how many results are to be compared (default: 1)")
     create.add_argument("--copy-files", action="store_true", help="real files under their names, for any program")
 
     listing = command(job, "list", _job_list, "where each job of a batch is")
@@ -56,7 +54,11 @@ def _job_create(options: argparse.Namespace) -> int:
     control = connect(options.directory)
     inputs = {name: control.put_file(path) for path, name in map(named, options.input or [])}
     outputs = dict(_output(text) for text in options.output or ["out=100000000"])
-    if options.input is None and options.count == 1 and not sys.stdin.isatty():
+    if options.input is None and options.count is None and not sys.stdin.isatty():
+        said = [option for option in ("output", "command_line", "quorum", "copy_files") if getattr(options, option)]
+        if said:
+            names = ", ".join(f"--{option.removesuffix('_line').replace('_', '-')}" for option in said)
+            raise BoincServerError(f"{names}: jobs as JSON lines say this themselves; for jobs like that say --count")
         jobs = [_described(line, number) for number, line in _lines()]
     else:
         jobs = [
@@ -65,14 +67,22 @@ def _job_create(options: argparse.Namespace) -> int:
                 inputs,
                 outputs,
                 options.command_line.replace("{n}", str(n)),
-                min_quorum=options.quorum,
+                min_quorum=options.quorum or 1,
                 copy_files=options.copy_files,
             )
-            for n in range(options.count)
+            for n in range(options.count or 1)
         ]
     batch = control.create_batch(options.app, options.batch)
     created = control.create_jobs(batch.id, jobs)
     there = len(jobs) - created
+    if there:
+        here = {state.name for state in control.job_states(batch.id)}
+        elsewhere = [job.name for job in jobs if job.name not in here]
+        if elsewhere:
+            raise BoincServerError(
+                f"{created} jobs created; {len(elsewhere)} are in another batch already, the first of them "
+                f"{elsewhere[0]}: give them other names with --name"
+            )
     kept = f" {there} were there already." if there else ""
     return show(
         options, {"created": created, "batch": batch.id}, f"{created} jobs created in batch {batch.name}.{kept}"
