@@ -22,6 +22,7 @@ import pytest
 
 import pymw
 from pymw import Master, TimeLimitExceeded, UnshippableError, WorkerLost
+from pymw.backends.local.pool import LOOK_EVERY
 
 LIMIT = 60.0
 
@@ -246,6 +247,27 @@ def die_with_a_child_left(flag: str) -> None:
 def test_a_worker_whose_child_holds_its_connection_is_missed_all_the_same(master: Master, tmp_path: Path) -> None:
     flag = tmp_path / "child"
     error = master.options(attempts=1).submit(die_with_a_child_left, str(flag)).exception(LIMIT)
+    assert isinstance(error, WorkerLost)
+    assert eventually(lambda: gone(int(flag.read_text())))
+
+
+@pytest.fixture
+def idle() -> Iterator[Master]:
+    """Its worker is ready, and has had nothing to do for longer than the master looks after anyone."""
+    with Master("local", max_workers=1) as master:
+        master.submit(identity, 1).result(LIMIT)
+        time.sleep(2 * LOOK_EVERY)
+        yield master
+
+
+def test_a_time_limit_holds_after_a_time_of_rest(idle: Master) -> None:
+    with pytest.raises(TimeLimitExceeded):
+        idle.options(time_limit=0.5).submit(time.sleep, 600).result(LIMIT)
+
+
+def test_a_lost_worker_is_missed_after_a_time_of_rest(idle: Master, tmp_path: Path) -> None:
+    flag = tmp_path / "child"
+    error = idle.options(attempts=1).submit(die_with_a_child_left, str(flag)).exception(LIMIT)
     assert isinstance(error, WorkerLost)
     assert eventually(lambda: gone(int(flag.read_text())))
 
