@@ -106,8 +106,10 @@ class LocalBackend:
             self._hand_out()
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
-        """What waits is dropped when its turn comes; what a worker has not begun comes back to be dropped."""
+        """What waits of a map is dropped, a single task when its turn comes; what a worker has not begun likewise."""
         with self._lock:
+            if call.many and indices is None:
+                self._queue.drop(call)
             for worker in self._workers:
                 for chunk in worker.chunks:
                     theirs = [stretch for stretch in chunk.stretches if stretch.batch.call is call]
@@ -225,7 +227,11 @@ class LocalBackend:
         if not stretches:
             return None
         begin = self._collector.begin
-        return [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
+        wanted = [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
+        if len(wanted) < len(stretches):  # what follows is not wanted either, and whoever cancels may wait for our lock
+            for call in {s.batch.call for s in stretches if s.many} - {s.batch.call for s in wanted}:
+                self._queue.drop(call)
+        return wanted
 
     def _segments(self, stretches: list[Stretch], regions: list[Region]) -> list[tuple[Any, ...]] | None:
         """The stretches as the worker reads them; None where one could not be pickled and all were put back."""
