@@ -251,6 +251,25 @@ def test_a_worker_whose_child_holds_its_connection_is_missed_all_the_same(master
     assert eventually(lambda: gone(int(flag.read_text())))
 
 
+def fork_and_return(x: int, fails: bool = False) -> tuple[int, int]:
+    """The child comes back from here too. How it ended, and x."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1], x
+    if fails:
+        raise ValueError(x)
+    return -1, x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_forked_child_that_returns_ends_and_spoils_nothing(fails: bool) -> None:
+    with Master("local", max_workers=1, initializer=fork_and_return, initargs=(0, fails)) as master:
+        assert master.submit(fork_and_return, 1, fails).result(LIMIT) == (0, 1)
+        for chunksize in (1, 20):
+            results = master.map(fork_and_return, range(20), [fails] * 20, chunksize=chunksize, timeout=LIMIT)
+            assert list(results) == [(0, x) for x in range(20)]
+        assert len({master.submit(os.getpid).result(LIMIT) for _ in range(3)}) == 1
+
+
 @pytest.fixture
 def idle() -> Iterator[Master]:
     """Its worker is ready, and has had nothing to do for longer than the master looks after anyone."""
