@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pymw import worker
+from pymw.backends.at_worker import encodable, recordable
 from pymw.backends.protocol import (
     BackendStatus,
     Batch,
@@ -112,6 +113,7 @@ class MemoryBackend:
 
     def __init__(self, setup: Setup, workers: int) -> None:
         self._collector = setup.collector
+        self._recorded = setup.run is not None
         self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been begun
         self._changed = threading.Condition()
         self._delivering = threading.RLock()
@@ -184,5 +186,13 @@ class MemoryBackend:
         if not self._collector.begin(call, index, 1, name):
             return
         with worker.running(MemoryTask(self, call, index)):
-            outcome = worker.perform(call.function, batch.args(position), batch.kwargs, worker=name)
+            outcome = worker.perform(
+                call.function,
+                batch.args(position),
+                batch.kwargs,
+                encodable=encodable if self._recorded else lambda value: True,
+                worker=name,
+            )
+        if self._recorded:
+            outcome = recordable(outcome)
         self.deliver(Ended(call, index, outcome, outcome.error(call.id, resolve_imported)))
