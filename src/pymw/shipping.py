@@ -190,6 +190,8 @@ def reach_of(function: Any, as_name: Callable[[Any], bool]) -> list[Any] | None:
             if thing.__dict__:
                 return None
             todo.extend(_parts(thing))
+        elif isinstance(thing, functools._lru_cache_wrapper):
+            todo.extend(value for name, value in vars(thing).items() if name != "__annotations__")
         else:
             return None
     return reach

@@ -427,6 +427,70 @@ assert isinstance(master.submit(Mine, 2).result(), Mine)
     assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
 
 
+def test_a_scripts_functions_and_classes_may_be_wrapped_by_functools(tmp_path: Path) -> None:
+    body = """
+import functools
+
+@functools.lru_cache(maxsize=100)
+def fib(n):
+    "Recursive."
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+class Square:
+    def __init__(self, side):
+        self.side = side
+
+    @functools.cached_property
+    def area(self):
+        return self.side ** 2
+
+    @functools.cache
+    def scaled(self, factor):
+        return Square(self.side * factor)
+
+    @functools.singledispatchmethod
+    def times(self, factor):
+        return "what?"
+
+    @times.register
+    def _(self, factor: int):
+        return self.scaled(factor).area
+
+@functools.singledispatch
+def size(x):
+    return "any"
+
+@size.register(list)
+def _(x):
+    return [size(one) for one in x]
+
+@size.register
+def _(x: Square):
+    return x.area
+
+with Master("local", max_workers=1) as master:
+    print(*master.map(fib, range(10)), master.submit(lambda: (fib(20), fib.cache_parameters(), fib.__doc__)).result())
+    print(master.submit(fib, 30).result(), master.submit(fib.__wrapped__, 3).result())
+    misses = [master.submit(lambda: (fib(25), fib.cache_info().misses)[1]).result() for _ in range(2)]
+    print(misses, master.submit(Square(2).times, 3).result(), [one.area for one in master.map(Square, [3, 4])])
+    print(*master.map(size, [1, [Square(5), ["a"]]]), master.submit(size.dispatch(list), []).result())
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    assert out.splitlines() == [
+        "top level",
+        "0 1 1 2 3 5 8 13 21 34 (6765, {'maxsize': 100, 'typed': False}, 'Recursive.')",
+        "832040 2",
+        "[26, 26] 36 [9, 16]",
+        "any [25, ['any']] []",
+    ], err
+
+
+def test_a_cached_function_stays_with_a_worker(master: Master) -> None:
+    cached = functools.lru_cache(lambda x: (os.getpid(), random.random()))
+    drawn = [master.submit(cached, 1).result(LIMIT) for _ in range(10)]
+    assert len(set(drawn)) == len({pid for pid, _ in drawn})
+
+
 def test_a_script_sees_which_of_its_lines_raised(tmp_path: Path) -> None:
     body = """
 with Master("local", max_workers=1) as master:
