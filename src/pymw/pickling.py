@@ -7,12 +7,13 @@ import io
 from collections import ChainMap
 from collections.abc import Callable
 from pickle import PickleBuffer
-from types import CodeType
+from types import CodeType, FunctionType
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from pymw.initialized import renewed
 from pymw.shipping import importable
 
 __all__ = ["ByValue", "dumps"]
@@ -26,6 +27,12 @@ def _code_reduced(code: CodeType) -> tuple[Any, ...]:
 
 def _code_made(make: Callable[..., CodeType], args: tuple[Any, ...], filename: str) -> CodeType:
     return make(*args).replace(co_filename=filename)
+
+
+def _function_completed(function: FunctionType, state: tuple[Callable[..., None], Any]) -> None:
+    complete, rest = state
+    complete(function, rest)
+    renewed(function.__globals__)
 
 
 Cached = functools._lru_cache_wrapper  # what `functools.lru_cache` makes
@@ -67,6 +74,14 @@ class ByValue(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no 
     """cloudpickle's pickler, whose functions raise with the file and the line that they come from."""
 
     dispatch_table: ClassVar[Any] = ChainMap(REDUCED, cloudpickle.Pickler.dispatch_table)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """As cloudpickle has it; but functions look around where they arrive."""
+        reduced = super().reducer_override(obj)
+        if type(obj) is FunctionType and isinstance(reduced, tuple):
+            make, args, state, *items, complete = reduced
+            return make, args, (complete, state), *items, _function_completed
+        return reduced
 
 
 def dumps(value: Any, buffer_callback: Callable[[PickleBuffer], object] | None = None) -> bytes:

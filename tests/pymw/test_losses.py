@@ -485,6 +485,50 @@ with Master("local", max_workers=1) as master:
     ], err
 
 
+def test_what_an_initializer_sets_is_there_for_the_tasks(tmp_path: Path) -> None:
+    body = """
+import functools
+
+LEVEL, TABLE, ROUND = None, {}, 1
+
+class Settings:
+    def load(self, level):
+        global LEVEL, model
+        LEVEL, model = level, Mine(level)
+        TABLE["level"] = level + ROUND
+
+def helper():
+    return LEVEL, TABLE
+
+def look(x):
+    return helper(), model.x, ROUND, x
+
+def count():
+    global model
+    model = Mine(model.x + 1)
+    return model.x
+
+class Looks:
+    def look(self):
+        return look("method")
+
+for start, given in [(Settings().load, (5,)), (functools.partial(Settings().load, level=6), ())]:
+    with Master("local", max_workers=1, initializer=start, initargs=given) as master:
+        print(*master.map(look, "a"), master.submit(Looks().look).result(), master.submit(lambda: TABLE).result())
+        ROUND += 1
+        print(master.submit(look, "b").result(), master.submit(count).result(), LEVEL, TABLE)
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    first, second = "((5, {'level': 6}), 5, ", "((6, {'level': 8}), 6, "
+    assert out.splitlines() == [
+        "top level",
+        f"{first}1, 'a') {first}1, 'method') {{'level': 6}}",
+        f"{first}2, 'b') 6 None {{}}",
+        f"{second}2, 'a') {second}2, 'method') {{'level': 8}}",
+        f"{second}3, 'b') 7 None {{}}",
+    ], err
+
+
 def test_a_cached_function_stays_with_a_worker(master: Master) -> None:
     cached = functools.lru_cache(lambda x: (os.getpid(), random.random()))
     drawn = [master.submit(cached, 1).result(LIMIT) for _ in range(10)]

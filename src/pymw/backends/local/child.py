@@ -100,8 +100,11 @@ class Child:
         self.temporary = None if last else self.checkpoints
         try:
             if initializer is not None:
+                from pymw.initialized import watched  # a worker that has none never pays for it
+
                 function, args = wire.loads(initializer)
-                function(*args)
+                with watched(function):
+                    function(*args)
                 self._end_copy()
         except BaseException as error:
             self._end_copy()
