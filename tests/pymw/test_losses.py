@@ -646,6 +646,12 @@ def test_other_ways_to_start_workers_are_refused_by_name() -> None:
             Master("memory", **{name: value})
 
 
+@pytest.mark.parametrize("address", ["0", "00", "-1", "many"])
+def test_what_is_no_number_of_workers_is_refused(address: str) -> None:
+    with pytest.raises(pymw.BackendError, match=f"local:{address}: .* a number of workers, at least 1"):
+        Master(f"local:{address}")
+
+
 def test_checkpoints_are_due_now_and_then_and_never_outside_a_task(master: Master) -> None:
     def due_saved_due() -> tuple[bool, bool, bool]:
         from pymw import kept
