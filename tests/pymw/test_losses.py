@@ -223,6 +223,15 @@ def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> N
         master.submit(Pipeline(master).step, 1)
     with pytest.raises(UnshippableError, match=r"partial\.args\[0\]\.engine: a Master cannot be sent"):
         master.submit(functools.partial(identity, Pipeline(master)))
+
+    class Guarded:
+        def again(self) -> Any:
+            return Guarded
+
+        guard = threading.Lock()
+
+    with pytest.raises(UnshippableError, match=r"<lambda>\.Guarded\.guard: thread locks cannot be sent"):
+        master.submit(lambda: Guarded)
     kept = list(master.map(type, [1, threading.Lock(), 2], on_error="return", timeout=LIMIT))
     assert kept[0] is int
     assert isinstance(kept[1], UnshippableError)
