@@ -33,7 +33,7 @@ __all__ = [
     "unchanged",
 ]
 
-DEEPEST = 20
+MOST_LOOKED_AT = 50  # parts that cannot be sent, in search of the one that is to blame
 _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _numbers = itertools.count(1)
 
@@ -190,6 +190,8 @@ def reach_of(function: Any, as_name: Callable[[Any], bool]) -> list[Any] | None:
             if thing.__dict__:
                 return None
             todo.extend(_parts(thing))
+        elif isinstance(thing, functools._lru_cache_wrapper):
+            todo.extend(value for name, value in vars(thing).items() if name != "__annotations__")
         else:
             return None
     return reach
@@ -237,16 +239,30 @@ def culprit(value: Any, root: str) -> str | None:
 
     if not fails(value):
         return None
-    path, seen = root, {id(value)}
-    for _ in range(DEEPEST):
-        if type(value).__name__ in _KINDS:
-            break  # what is inside says less
-        step = next(((p, v) for p, v in _children(value) if id(v) not in seen and fails(v)), None)
-        if step is None:
-            break
-        path, value = path + step[0], step[1]
-        seen.add(id(value))
-    return f"{path}: {_what(value)} cannot be sent"
+    dead_ends: list[tuple[str, Any]] = []
+    path, part = _innermost(root, value, fails, {id(value)}, dead_ends) or dead_ends[0]
+    return f"{path}: {_what(part)} cannot be sent"
+
+
+def _innermost(
+    path: str, value: Any, fails: Callable[[Any], bool], seen: set[int], dead_ends: list[tuple[str, Any]]
+) -> tuple[str, Any] | None:
+    """The failing part that has none. One that leads back, as a method to its class, may fail of that: a dead end."""
+    if type(value).__name__ in _KINDS:
+        return path, value  # what is inside says less
+    leads_back = len(seen) > MOST_LOOKED_AT
+    for step, part in () if leads_back else _children(value):
+        if id(part) in seen:
+            leads_back = True
+        elif fails(part):
+            seen.add(id(part))
+            if (found := _innermost(path + step, part, fails, seen, dead_ends)) is not None:
+                return found
+            leads_back = True
+    if not leads_back:
+        return path, value
+    dead_ends.append((path, value))
+    return None
 
 
 def _children(value: Any) -> Iterator[tuple[str, Any]]:
@@ -271,7 +287,15 @@ def _children(value: Any) -> Iterator[tuple[str, Any]]:
         yield ".func", value.func
         yield from ((f".args[{i}]", item) for i, item in enumerate(value.args))
         yield from ((f".keywords[{name!r}]", item) for name, item in value.keywords.items())
-    elif not isinstance(value, (type, types.ModuleType)):
+    elif isinstance(value, (staticmethod, classmethod)):
+        yield from _children(value.__func__)
+    elif isinstance(value, property):
+        yield from _children(value.fget)
+    elif isinstance(value, type):
+        own = ("__dict__", "__weakref__")  # every class makes them for itself
+        yield from ((f".{name}", item) for name, item in vars(value).items() if name not in own)
+        yield from ((f".__bases__[{i}]", base) for i, base in enumerate(value.__bases__))
+    elif not isinstance(value, types.ModuleType):
         yield from ((f".{name}", item) for name, item in getattr(value, "__dict__", {}).items())
         slots = [name for kind in type(value).__mro__ for name in vars(kind).get("__slots__", ())]
         yield from ((f".{name}", getattr(value, name)) for name in slots if hasattr(value, name))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pymw import worker
+from pymw.backends.at_worker import encodable, recordable
 from pymw.backends.protocol import (
     BackendStatus,
     Batch,
@@ -112,7 +113,8 @@ class MemoryBackend:
 
     def __init__(self, setup: Setup, workers: int) -> None:
         self._collector = setup.collector
-        self._waiting: deque[tuple[Batch, int]] = deque()
+        self._recorded = setup.run is not None
+        self._waiting: deque[tuple[Batch, int]] = deque()  # batches, and how far each has been begun
         self._changed = threading.Condition()
         self._delivering = threading.RLock()
         self._running = 0
@@ -127,20 +129,24 @@ class MemoryBackend:
         with self._changed:
             if self._closed:
                 raise BackendError("backend 'memory' is closed")
-            for batch in batches:
-                self._waiting.extend((batch, position) for position in range(len(batch)))
+            self._waiting.extend((batch, 0) for batch in batches if len(batch))
             self._changed.notify_all()
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
-        """As Backend says; what is cancelled is not begun."""
+        """As Backend says; a single task is dropped when its turn comes."""
+        with self._changed:
+            if call.many and indices is None:
+                self._waiting = deque(item for item in self._waiting if item[0].call is not call)
 
     def explain(self, call: Call, index: int) -> str:
         """As Backend says."""
-        return f"{call.name} waits or runs in a thread; {len(self._waiting)} tasks wait"
+        return f"{call.name} waits or runs in a thread; {self.status().queued} tasks wait"
 
     def status(self) -> BackendStatus:
         """As Backend says."""
-        return BackendStatus(len(self._threads), self._running, len(self._waiting))
+        with self._changed:
+            waiting = sum(len(batch) - start for batch, start in self._waiting)
+            return BackendStatus(len(self._threads), self._running, waiting)
 
     def close(self, *, detach: bool = False) -> None:
         """As Backend says; a thread that runs a task ends with it."""
@@ -165,6 +171,8 @@ class MemoryBackend:
                 if self._closed:
                     return
                 batch, position = self._waiting.popleft()
+                if position + 1 < len(batch):
+                    self._waiting.appendleft((batch, position + 1))
                 self._running += 1
             try:
                 self._perform(batch, position)
@@ -178,5 +186,13 @@ class MemoryBackend:
         if not self._collector.begin(call, index, 1, name):
             return
         with worker.running(MemoryTask(self, call, index)):
-            outcome = worker.perform(call.function, batch.args(position), batch.kwargs, worker=name)
+            outcome = worker.perform(
+                call.function,
+                batch.args(position),
+                batch.kwargs,
+                encodable=encodable if self._recorded else lambda value: True,
+                worker=name,
+            )
+        if self._recorded:
+            outcome = recordable(outcome)
         self.deliver(Ended(call, index, outcome, outcome.error(call.id, resolve_imported)))

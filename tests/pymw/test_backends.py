@@ -310,6 +310,29 @@ with Master("mpi") as master:
 """
 
 
+LEFT = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_AS, (4 << 30, resource.RLIM_INFINITY))
+from itertools import islice
+from pymw import Master
+
+with Master(sys.argv[1]) as master:
+    for _ in range(20):
+        results = master.map(abs, range(10**12))
+        print(*islice(results, 3))
+        del results
+        print(master.submit(abs, -1).result())
+    print(master.status().carried.queued < 10**6)
+"""
+
+
+@pytest.mark.parametrize("backend", ["local:1", "memory"])
+def test_a_map_that_nobody_reads_to_its_end_is_nobodys_burden(backend: str) -> None:
+    script = [sys.executable, "-c", LEFT, backend]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=LIMIT, check=False)
+    assert (done.stdout, done.stderr) == ("0 1 2\n1\n" * 20 + "True\n", "")
+
+
 def test_an_unknown_backend_is_told_with_those_there_are() -> None:
     with pytest.raises(UnknownBackend, match=r"boinc, boinc\+http, boinc\+https, dask, local, memory, mpi"):
         Master("cloud")

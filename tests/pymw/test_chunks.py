@@ -90,6 +90,20 @@ def test_higher_priority_comes_first() -> None:
     assert [queue.take(1)[0].batch, queue.take(1)[0].batch] == [high.batch, low.batch]
 
 
+def test_what_is_dropped_leaves_the_others_in_their_turn() -> None:
+    queue = Queue()
+    first, dropped, last = stretch(1), stretch(10**12), stretch(1)
+    for one in (first, dropped, last, stretch(1, priority=1)):
+        queue.put(one)
+    queue.put(dropped.part(0, 5), front=True)
+    for _ in range(2):
+        queue.drop(dropped.batch.call)
+    assert queue.tasks == 3
+    queue.take(1)
+    assert [queue.take(1)[0].batch, queue.take(1)[0].batch] == [first.batch, last.batch]
+    assert queue.tasks == 0
+
+
 @settings(deadline=None, max_examples=40)  # the machine may be busy
 @given(
     sizes=st.lists(st.integers(1, 2000), min_size=1, max_size=20),

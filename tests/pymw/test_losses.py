@@ -22,6 +22,7 @@ import pytest
 
 import pymw
 from pymw import Master, TimeLimitExceeded, UnshippableError, WorkerLost
+from pymw.backends.local.pool import LOOK_EVERY
 
 LIMIT = 60.0
 
@@ -222,6 +223,15 @@ def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> N
         master.submit(Pipeline(master).step, 1)
     with pytest.raises(UnshippableError, match=r"partial\.args\[0\]\.engine: a Master cannot be sent"):
         master.submit(functools.partial(identity, Pipeline(master)))
+
+    class Guarded:
+        def again(self) -> Any:
+            return Guarded
+
+        guard = threading.Lock()
+
+    with pytest.raises(UnshippableError, match=r"<lambda>\.Guarded\.guard: thread locks cannot be sent"):
+        master.submit(lambda: Guarded)
     kept = list(master.map(type, [1, threading.Lock(), 2], on_error="return", timeout=LIMIT))
     assert kept[0] is int
     assert isinstance(kept[1], UnshippableError)
@@ -246,6 +256,46 @@ def die_with_a_child_left(flag: str) -> None:
 def test_a_worker_whose_child_holds_its_connection_is_missed_all_the_same(master: Master, tmp_path: Path) -> None:
     flag = tmp_path / "child"
     error = master.options(attempts=1).submit(die_with_a_child_left, str(flag)).exception(LIMIT)
+    assert isinstance(error, WorkerLost)
+    assert eventually(lambda: gone(int(flag.read_text())))
+
+
+def fork_and_return(x: int, fails: bool = False) -> tuple[int, int]:
+    """The child comes back from here too. How it ended, and x."""
+    if child := os.fork():
+        return os.waitpid(child, 0)[1], x
+    if fails:
+        raise ValueError(x)
+    return -1, x
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_forked_child_that_returns_ends_and_spoils_nothing(fails: bool) -> None:
+    with Master("local", max_workers=1, initializer=fork_and_return, initargs=(0, fails)) as master:
+        assert master.submit(fork_and_return, 1, fails).result(LIMIT) == (0, 1)
+        for chunksize in (1, 20):
+            results = master.map(fork_and_return, range(20), [fails] * 20, chunksize=chunksize, timeout=LIMIT)
+            assert list(results) == [(0, x) for x in range(20)]
+        assert len({master.submit(os.getpid).result(LIMIT) for _ in range(3)}) == 1
+
+
+@pytest.fixture
+def idle() -> Iterator[Master]:
+    """Its worker is ready, and has had nothing to do for longer than the master looks after anyone."""
+    with Master("local", max_workers=1) as master:
+        master.submit(identity, 1).result(LIMIT)
+        time.sleep(2 * LOOK_EVERY)
+        yield master
+
+
+def test_a_time_limit_holds_after_a_time_of_rest(idle: Master) -> None:
+    with pytest.raises(TimeLimitExceeded):
+        idle.options(time_limit=0.5).submit(time.sleep, 600).result(LIMIT)
+
+
+def test_a_lost_worker_is_missed_after_a_time_of_rest(idle: Master, tmp_path: Path) -> None:
+    flag = tmp_path / "child"
+    error = idle.options(attempts=1).submit(die_with_a_child_left, str(flag)).exception(LIMIT)
     assert isinstance(error, WorkerLost)
     assert eventually(lambda: gone(int(flag.read_text())))
 
@@ -386,6 +436,114 @@ assert isinstance(master.submit(Mine, 2).result(), Mine)
     assert eventually(lambda: all(map(gone, worker_pids(tmp_path))))
 
 
+def test_a_scripts_functions_and_classes_may_be_wrapped_by_functools(tmp_path: Path) -> None:
+    body = """
+import functools
+
+@functools.lru_cache(maxsize=100)
+def fib(n):
+    "Recursive."
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+
+class Square:
+    def __init__(self, side):
+        self.side = side
+
+    @functools.cached_property
+    def area(self):
+        return self.side ** 2
+
+    @functools.cache
+    def scaled(self, factor):
+        return Square(self.side * factor)
+
+    @functools.singledispatchmethod
+    def times(self, factor):
+        return "what?"
+
+    @times.register
+    def _(self, factor: int):
+        return self.scaled(factor).area
+
+@functools.singledispatch
+def size(x):
+    return "any"
+
+@size.register(list)
+def _(x):
+    return [size(one) for one in x]
+
+@size.register
+def _(x: Square):
+    return x.area
+
+with Master("local", max_workers=1) as master:
+    print(*master.map(fib, range(10)), master.submit(lambda: (fib(20), fib.cache_parameters(), fib.__doc__)).result())
+    print(master.submit(fib, 30).result(), master.submit(fib.__wrapped__, 3).result())
+    misses = [master.submit(lambda: (fib(25), fib.cache_info().misses)[1]).result() for _ in range(2)]
+    print(misses, master.submit(Square(2).times, 3).result(), [one.area for one in master.map(Square, [3, 4])])
+    print(*master.map(size, [1, [Square(5), ["a"]]]), master.submit(size.dispatch(list), []).result())
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    assert out.splitlines() == [
+        "top level",
+        "0 1 1 2 3 5 8 13 21 34 (6765, {'maxsize': 100, 'typed': False}, 'Recursive.')",
+        "832040 2",
+        "[26, 26] 36 [9, 16]",
+        "any [25, ['any']] []",
+    ], err
+
+
+def test_what_an_initializer_sets_is_there_for_the_tasks(tmp_path: Path) -> None:
+    body = """
+import functools
+
+LEVEL, TABLE, ROUND = None, {}, 1
+
+class Settings:
+    def load(self, level):
+        global LEVEL, model
+        LEVEL, model = level, Mine(level)
+        TABLE["level"] = level + ROUND
+
+def helper():
+    return LEVEL, TABLE
+
+def look(x):
+    return helper(), model.x, ROUND, x
+
+def count():
+    global model
+    model = Mine(model.x + 1)
+    return model.x
+
+class Looks:
+    def look(self):
+        return look("method")
+
+for start, given in [(Settings().load, (5,)), (functools.partial(Settings().load, level=6), ())]:
+    with Master("local", max_workers=1, initializer=start, initargs=given) as master:
+        print(*master.map(look, "a"), master.submit(Looks().look).result(), master.submit(lambda: TABLE).result())
+        ROUND += 1
+        print(master.submit(look, "b").result(), master.submit(count).result(), LEVEL, TABLE)
+"""
+    out, err = run_script(tmp_path, body).communicate(timeout=LIMIT)
+    first, second = "((5, {'level': 6}), 5, ", "((6, {'level': 8}), 6, "
+    assert out.splitlines() == [
+        "top level",
+        f"{first}1, 'a') {first}1, 'method') {{'level': 6}}",
+        f"{first}2, 'b') 6 None {{}}",
+        f"{second}2, 'a') {second}2, 'method') {{'level': 8}}",
+        f"{second}3, 'b') 7 None {{}}",
+    ], err
+
+
+def test_a_cached_function_stays_with_a_worker(master: Master) -> None:
+    cached = functools.lru_cache(lambda x: (os.getpid(), random.random()))
+    drawn = [master.submit(cached, 1).result(LIMIT) for _ in range(10)]
+    assert len(set(drawn)) == len({pid for pid, _ in drawn})
+
+
 def test_a_script_sees_which_of_its_lines_raised(tmp_path: Path) -> None:
     body = """
 with Master("local", max_workers=1) as master:
@@ -495,6 +653,12 @@ def test_other_ways_to_start_workers_are_refused_by_name() -> None:
     for name, value in wrong.items():
         with pytest.raises(pymw.UnsupportedOption, match=f"{name}="):
             Master("memory", **{name: value})
+
+
+@pytest.mark.parametrize("address", ["0", "00", "-1", "many"])
+def test_what_is_no_number_of_workers_is_refused(address: str) -> None:
+    with pytest.raises(pymw.BackendError, match=f"local:{address}: .* a number of workers, at least 1"):
+        Master(f"local:{address}")
 
 
 def test_checkpoints_are_due_now_and_then_and_never_outside_a_task(master: Master) -> None:

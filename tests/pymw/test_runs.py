@@ -298,6 +298,25 @@ def test_an_argument_that_tells_nothing_apart_needs_a_key(tmp_path: Path) -> Non
         assert master.options(key="mine").submit(type, Odd()).result(LIMIT) is Odd
 
 
+@pytest.mark.parametrize("backend", ["memory", "threads", "local:1"])
+def test_what_cannot_be_written_down_is_told_and_spares_the_others(backend: str) -> None:
+    def locked(how: str) -> Any:
+        if how == "raise":
+            raise ValueError("locked", threading.Lock())
+        return {"lock": threading.Lock()} if how == "return" else how
+
+    with ThreadPoolExecutor(1) as threads, Master(threads if backend == "threads" else backend, run="locks") as master:
+        with pytest.raises(UnshippableError, match=r"result\['lock'\]: thread locks cannot be sent"):
+            master.submit(locked, "return").result(LIMIT)
+        with pytest.raises(ValueError, match="locked"):
+            master.submit(locked, "raise").result(LIMIT)
+        first, *others = master.map(locked, ["return", "a", "b"], on_error="return", timeout=LIMIT)
+        assert isinstance(first, UnshippableError)
+        assert others == ["a", "b"]
+    with open_run("locks") as view:
+        assert view.counts() == {"asked": 0, "returned": 2, "failed": 3}
+
+
 def test_one_writer_and_any_number_of_onlookers() -> None:
     with Master("memory", run="held") as master:
         with pytest.raises(RunBusy, match=f"process {os.getpid()}"):

@@ -24,7 +24,7 @@ from pymw.kept import Checkpoints
 from pymw.outcome import Ending, Outcome
 from pymw.shipping import pack
 
-__all__ = ["Beside", "in_process", "in_thread", "process"]
+__all__ = ["Beside", "encodable", "in_process", "in_thread", "process", "recordable"]
 
 MOST_LINES = 1000  # of the log of one task; its end is kept
 Tasks = list[tuple[tuple[Any, ...], dict[str, Any]]]
@@ -43,6 +43,7 @@ class Beside:
     checkpoints: str  # the master's folder for them; kept only where a worker sees it
     printed: bool  # somebody will ask for what they print
     master: str  # the master's process, whose output is its own
+    recorded: bool = False  # a journal keeps what becomes of them
 
 
 class ChunksTask(worker.CurrentTask):
@@ -100,7 +101,8 @@ def in_thread(
     for position, (args, kwargs) in enumerate(tasks):
         task = ThreadsTask(beside.ids[position], checkpoints, functools.partial(tell, position))
         with worker.running(task):
-            outcomes.append(worker.perform(function, args, kwargs, worker=name, encodable=_encodable))
+            outcome = worker.perform(function, args, kwargs, worker=name, encodable=encodable)
+        outcomes.append(recordable(outcome) if beside.recorded else outcome)
     if checkpoints is not None:
         checkpoints.forget()
     return outcomes
@@ -118,7 +120,7 @@ def in_process(function: bytes, tasks: bytes, beside: Beside) -> list[bytes]:
         current = ChunksTask(task, checkpoints)
         keeping = captured() if beside.printed and name != beside.master else contextlib.nullcontext(Printed())
         with worker.running(current), keeping as printed:
-            outcome = worker.perform(called, args, kwargs, worker=name, encodable=_encodable)
+            outcome = worker.perform(called, args, kwargs, worker=name, encodable=encodable)
         log = tuple(current.logged)
         outcomes.append(_packed(dataclasses.replace(outcome, stdout=printed.stdout, stderr=printed.stderr, log=log)))
     if checkpoints is not None:
@@ -131,12 +133,25 @@ def _checkpoints(beside: Beside) -> Checkpoints | None:
     return Checkpoints(folder) if folder.is_dir() else None
 
 
-def _encodable(value: Any) -> bool:
+def encodable(value: Any) -> bool:
+    """Whether it can be sent."""
     try:
         pack(value)
     except Exception:
         return False
     return True
+
+
+def recordable(outcome: Outcome) -> Outcome:
+    """Of a thread, whose result need not be sent, but written down: UNSENDABLE where it cannot be."""
+    try:
+        pickle.dumps(outcome.value, protocol=5, buffer_callback=lambda buffer: None)
+    except Exception:
+        try:
+            pack(outcome.value, "result")
+        except UnshippableError as error:
+            return dataclasses.replace(outcome, ending=Ending.UNSENDABLE, value=None, detail=str(error))
+    return outcome
 
 
 def _packed(outcome: Outcome) -> bytes:

@@ -179,7 +179,8 @@ class ExecutorBackend:
         future.add_done_callback(self._take_home)
 
     def _call(self, part: Batch) -> Future[Any]:
-        beside = Beside(_ids(part), str(self._folder()), not part.call.many, process())
+        named = self._checkpoints_last
+        beside = Beside(_ids(part), str(self._folder()), not part.call.many, process(), recorded=named)
         if self._in_threads:
             tasks = [(args, dict(part.kwargs)) for _, args in part.tasks()]
             tell = functools.partial(self._told, part)

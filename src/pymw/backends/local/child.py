@@ -67,10 +67,14 @@ class Child:
         self.page = page
         self.checkpoints = Path()
         self.temporary: Path | None = None
-        self._words = page.words
+        self._words = page.words[:]
+        self._pid = os.getpid()
+        if hasattr(os, "register_at_fork"):
+            # A copy of this process cannot tell where it is; so the loop over a map's items notices, at no cost.
+            os.register_at_fork(after_in_child=self._words.release)
         self._mark = 0
         self._functions: dict[int, Callable[..., Any]] = {}
-        self._name = f"process {os.getpid()}"
+        self._name = f"process {self._pid}"
         self._ticker = Ticker()
 
     @property
@@ -96,12 +100,25 @@ class Child:
         self.temporary = None if last else self.checkpoints
         try:
             if initializer is not None:
+                from pymw.initialized import watched  # a worker that has none never pays for it
+
                 function, args = wire.loads(initializer)
-                function(*args)
+                with watched(function):
+                    function(*args)
+                self._end_copy()
         except BaseException as error:
+            self._end_copy()
             self.send((wire.BROKEN, ExceptionData.of(error, lambda value: False, skip=1).traceback))
             raise EOFError from error
         self.send((wire.READY,))
+
+    def _end_copy(self) -> None:
+        """The user's code forked, and came back here in the child too: that must not answer in the worker's place."""
+        if os.getpid() != self._pid:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(0)
 
     def send(self, message: tuple[Any, ...]) -> None:
         """One message to the pool, from whichever thread."""
@@ -180,6 +197,7 @@ class Child:
                     mark += 1
                     words[at] = mark
         except BaseException as error:
+            self._end_copy()
             results.fail(mark - self._mark, error)
             mark += 1
         return mark - self._mark
@@ -187,6 +205,7 @@ class Child:
     def _run_one(self, function: Any, arguments: Any, position: int, results: Results) -> None:
         with captured() as printed:
             outcome = worker.perform(function, *arguments, encodable=_picklable, worker=self._name)
+            self._end_copy()
         results.outcome(position, outcome, printed.stdout, printed.stderr)
 
     def _read(

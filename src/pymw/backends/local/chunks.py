@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pymw.backends.local.live import LONGEST_CHUNK
-from pymw.backends.protocol import Batch
+from pymw.backends.protocol import Batch, Call
 from pymw.outcome import Attempt
 from pymw.shipping import Shipment
 
@@ -165,6 +165,15 @@ class Queue:
             if taken[0].alone:
                 break
         return taken
+
+    def drop(self, call: Call) -> None:
+        """Whatever waits of this call, however much that is."""
+        lane = self._lanes.get(call.options.priority, deque())
+        kept = [stretch for stretch in lane if stretch.batch.call is not call]
+        if len(kept) < len(lane):
+            self.tasks -= sum(map(len, lane)) - sum(map(len, kept))
+            lane.clear()
+            lane.extend(kept)
 
     def drain(self) -> Iterator[Stretch]:
         """Everything, taken out."""

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import secrets
 import shutil
@@ -80,6 +81,8 @@ class LocalBackend:
         self._workers: list[WorkerProcess] = []
         self._failed_starts = 0
         self._looked = 0.0
+        self._heard = False  # whether anything was heard when the collecting thread last waited, and
+        self._waits = 0.0  # for how long it waits now; 0: it does not, or was woken
         self._owner = os.getpid()
         self._closing = False
         self._broken: BaseException | None = None
@@ -103,8 +106,10 @@ class LocalBackend:
             self._hand_out()
 
     def cancel(self, call: Call, indices: Sequence[int] | None = None, *, running: bool = False) -> None:
-        """What waits is dropped when its turn comes; what a worker has not begun comes back to be dropped."""
+        """What waits of a map is dropped, a single task when its turn comes; what a worker has not begun likewise."""
         with self._lock:
+            if call.many and indices is None:
+                self._queue.drop(call)
             for worker in self._workers:
                 for chunk in worker.chunks:
                     theirs = [stretch for stretch in chunk.stretches if stretch.batch.call is call]
@@ -215,13 +220,18 @@ class LocalBackend:
             chunk.out = sum(wire.size(segment[3]) for segment in segments)
             chunk.regions = regions
             worker.run(chunk, segments)
+            self._watch(chunk)
             return
 
     def _wanted(self, stretches: list[Stretch], worker: WorkerProcess) -> list[Stretch] | None:
         if not stretches:
             return None
         begin = self._collector.begin
-        return [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
+        wanted = [s for s in stretches if begin(s.batch.call, s.index(), len(s), worker.name)]
+        if len(wanted) < len(stretches):  # what follows is not wanted either, and whoever cancels may wait for our lock
+            for call in {s.batch.call for s in stretches if s.many} - {s.batch.call for s in wanted}:
+                self._queue.drop(call)
+        return wanted
 
     def _segments(self, stretches: list[Stretch], regions: list[Region]) -> list[tuple[Any, ...]] | None:
         """The stretches as the worker reads them; None where one could not be pickled and all were put back."""
@@ -255,6 +265,12 @@ class LocalBackend:
         self._waiter.wake()
         return True
 
+    def _watch(self, chunk: Chunk) -> None:
+        """The collecting thread may have begun to wait when there was nothing to look after."""
+        if self._waits > (LOOK_EVERY if time_limit(chunk) is None else TICK):
+            self._waits = 0.0
+            self._waiter.wake()
+
     # The collecting thread.
 
     def _collect(self) -> None:
@@ -263,6 +279,7 @@ class LocalBackend:
                 ready = self._waiter.wait(self._patience())
                 events: list[Event] = []
                 with self._lock:
+                    self._heard, self._waits = bool(ready), 0.0
                     for worker in ready:
                         self._listen(worker, events)
                     self._watch_times(events)
@@ -289,8 +306,12 @@ class LocalBackend:
             behind = any(len(w.chunks) > 1 or (w.chunks and w.chunks[0].limit > 1) for w in self._workers)
             timed = any(time_limit(chunk) is not None for w in self._workers for chunk in w.chunks[:1])
             if (idle and behind) or timed or self._closing:
-                return TICK
-            return LOOK_EVERY if any(worker.chunks for worker in self._workers) else None
+                self._waits = TICK
+            elif self._heard or any(worker.chunks for worker in self._workers):
+                self._waits = LOOK_EVERY  # once more when all is done: who calls again at once need not wake it
+            else:
+                self._waits = math.inf
+            return self._waits if self._waits < math.inf else None
 
     def _listen(self, worker: WorkerProcess, events: list[Event]) -> None:
         """One message of the worker's, or the news that it is gone."""

@@ -19,8 +19,8 @@ def count(address: str, setup: Setup) -> int:
         raise UnsupportedOption("mp_context", "local", "its workers are always fresh interpreters, as with 'spawn'")
     if setup.values not in ("native", "safe"):
         raise ValueError(f'values= is "native" or "safe", not {setup.values!r}')
-    if address and not address.isdecimal():
-        raise BackendError(f"local:{address}: what follows the colon is a number of workers")
+    if address and not (address.isdecimal() and int(address)):
+        raise BackendError(f"local:{address}: what follows the colon is a number of workers, at least 1")
     count = setup.max_workers if setup.max_workers is not None else int(address or 0) or _cores()
     if count <= 0:
         raise ValueError("max_workers must be greater than 0")
