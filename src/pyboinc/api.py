@@ -112,7 +112,7 @@ def on_trickle_down(handler: Handler) -> Handler:
 
 def upload(name: str) -> None:
     """Upload the output file that the job calls `name` now, before the task ends."""
-    _session.link.say("upload", name)
+    _session.link.say("upload", os.fspath(name))
 
 
 def uploaded(name: str) -> int | None:
@@ -134,7 +134,7 @@ def network_allowed() -> bool:
 
 def temporary_exit(delay: float, reason: str, *, notice: bool = False) -> NoReturn:
     """Leave now, to be started again after `delay` seconds; `notice` shows the reason to the volunteer."""
-    _session.link.say("temporary", float(delay), reason, notice)
+    _session.link.say("temporary", delay, str(reason), notice)
     sys.exit(0)
 
 

@@ -32,6 +32,7 @@ class Control:
         self._abort = False
         self._kill_at: float | None = None
         self._critical_since: float | None = None
+        self._held_since: float | None = None  # when what is wanted was held up first
 
     def hear(self, word: str) -> None:
         """Take in what the client said."""
@@ -57,7 +58,10 @@ class Control:
         """The one thing to do now."""
         if self.exit_code is not None:
             return self._decide_to_leave(now)
-        if self._want_suspended == self.suspended or (self._want_suspended and self._held_up(now)):
+        if self._want_suspended == self.suspended:
+            self._held_since = None
+            return None
+        if self._want_suspended and self._held_up(now):
             return None
         self.suspended = self._want_suspended
         return SUSPEND if self.suspended else RESUME
@@ -75,4 +79,9 @@ class Control:
         return KILL if now >= self._kill_at else None
 
     def _held_up(self, now: float) -> bool:
-        return self._critical_since is not None and now - self._critical_since < CRITICAL_LIMIT
+        if self._critical_since is None:
+            return False
+        if self._held_since is None:
+            self._held_since = now
+        # One section after the other makes nobody deaf: what is wanted waits no longer than a section may last.
+        return now - min(self._critical_since, self._held_since) < CRITICAL_LIMIT

@@ -38,6 +38,7 @@ class Link:
 
     def say(self, verb: str, *fields: Field) -> None:
         """Send a message; it is lost only with the supervisor itself, which takes this process along."""
+        fields = wire.checked(verb, fields)
         if self._out is None:
             return
         data = wire.line(verb, *fields)

@@ -23,7 +23,7 @@ def children() -> dict[int, list[int]]:
     for name in os.listdir("/proc"):
         if name.isdigit():
             fields = _stat(int(name))
-            if fields and fields[_STATE] != b"Z":
+            if fields and (fields[_STATE] != b"Z" or len(_threads(int(name))) > 1):
                 tree.setdefault(int(fields[_PARENT]), []).append(int(name))
     return tree
 
@@ -54,12 +54,25 @@ def cpu_time(pid: int) -> float:
 
 def memory(pid: int) -> int:
     """Resident bytes of a process that it shares with no file."""
+    # A process whose first thread has ended shows the memory of none there, but of the others.
+    return _resident(f"{pid}") or max((_resident(f"{pid}/task/{thread}") for thread in _threads(pid)), default=0)
+
+
+def _resident(where: str) -> int:
     try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
+        with open(f"/proc/{where}/statm", "rb") as file:
             _, resident, shared = file.read().split()[:3]
     except (OSError, ValueError):
         return 0
     return max(0, int(resident) - int(shared)) * _PAGE
+
+
+def _threads(pid: int) -> list[str]:
+    """The threads of a process; a zombie that has more than its first one is none, but goes on."""
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:
+        return []
 
 
 def environment(pid: int) -> bytes:

@@ -36,6 +36,24 @@ def line(verb: str, *fields: Field) -> bytes:
     return " ".join([verb, *map(_encode, fields)]).encode() + b"\n"
 
 
+def checked(verb: str, fields: tuple[Field, ...]) -> tuple[Field, ...]:
+    """What the child says, as it travels; TypeError or ValueError for what cannot: a message may not get lost."""
+    return tuple(_checked(verb, kind, field) for kind, field in zip(FROM_CHILD[verb], fields))
+
+
+def _checked(verb: str, kind: type, field: Field) -> Field:
+    if kind is str:
+        if not isinstance(field, str):
+            raise TypeError(f"{verb}: a text is wanted, not {field!r}")
+        return field
+    if kind is bool:
+        return bool(field)
+    number = float(field)
+    if not abs(number) < float("inf"):
+        raise ValueError(f"{verb}: a number is wanted, not {field!r}")
+    return number
+
+
 def parse(data: bytes, verbs: dict[str, tuple[type, ...]]) -> tuple[str, tuple[Field, ...]] | None:
     """Verb and fields of a line without its end; None for whatever is no message."""
     try:

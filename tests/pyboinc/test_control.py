@@ -81,6 +81,20 @@ def test_a_critical_section_holds_everything_up_but_not_for_ever() -> None:
         assert control.decide(1) == action
 
 
+def test_one_critical_section_after_the_other_makes_nobody_deaf() -> None:
+    for word, action in (("suspend", SUSPEND), ("quit", ASK), ("abort", KILL)):
+        control = Control()
+        control.critical(True, 0)
+        control.hear(word)
+        assert control.decide(0.5) is None
+        for second in range(1, int(CRITICAL_LIMIT)):
+            control.critical(False, second)
+            control.critical(True, second)
+            assert control.decide(second) is None
+        control.critical(True, CRITICAL_LIMIT + 1)
+        assert control.decide(CRITICAL_LIMIT + 1) == action
+
+
 def test_resume_waits_for_nothing() -> None:
     control = Control()
     control.hear("suspend")

@@ -369,6 +369,52 @@ def test_an_early_upload(start: Start) -> None:
     assert client.finish() == 0
 
 
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of a system call")
+def test_a_process_whose_first_thread_has_ended_is_not_left(start: Start, pid_file: Pid) -> None:
+    """/proc calls it a zombie, though its other threads go on."""
+    client = start("""
+        import ctypes, threading
+        if os.fork() == 0:
+            os.setsid()
+            threading.Thread(target=time.sleep, args=(600,)).start()
+            with open("pid.new", "w") as file:
+                file.write(f"{os.getpid()}\\n")
+            os.replace("pid.new", "pid")
+            ctypes.CDLL(None).syscall(60, 0)  # exit, of this thread alone
+        while not os.path.exists("pid"):
+            time.sleep(0.02)
+    """)
+    pid = pid_file("pid")
+    assert client.finish() == 0
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), timeout=30, what="the process to be gone")
+
+
+def test_a_temporary_exit_says_what_a_person_would_give_as_the_reason(start: Start) -> None:
+    client = start("""
+        try:
+            open("/nowhere/at/all")
+        except OSError as error:
+            pyboinc.temporary_exit(20, error, notice=None)
+    """)
+    client.finish()
+    assert (client.temporary_exit_file() or "").startswith("20\n[Errno 2]")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "temporary_exit(float('inf'), 'later')",
+        "trickle_up('v', b'hello')",
+        "trickle_up('v', {})",
+        "time_limit(float('nan'))",
+    ],
+)
+def test_what_cannot_be_said_is_an_error_and_not_a_success(start: Start, call: str) -> None:
+    client = start(f"pyboinc.{call}")
+    assert client.finish() == 1
+    assert "is wanted, not" in client.stderr()
+
+
 def test_temporary_exit(start: Start) -> None:
     client = start("pyboinc.temporary_exit(20, 'the data is late', notice=True)")
     assert client.finish() == 0
