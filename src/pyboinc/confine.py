@@ -48,9 +48,19 @@ class Confinement:
         }
 
     def command(self, words: Sequence[str]) -> list[str]:
-        """The command with its files named from anywhere, since the child starts in another folder."""
-        paths = [os.path.join(self._directory, word) for word in words]
-        return [path if os.path.isfile(path) else word for word, path in zip(words, paths)]
+        """The command with its program named from anywhere, since the child starts in another folder.
+
+        The program is the first word or, behind an interpreter from elsewhere, the first that is a file of the slot.
+        What follows are its arguments, whatever files are called like them.
+        """
+        named, own = list(words), os.path.join(self._directory, "")
+        for i, word in enumerate(words):
+            path = os.path.join(self._directory, word)
+            if os.path.isfile(path):
+                named[i] = path
+                if path.startswith(own) or i:
+                    break
+        return named
 
     def bind(self, command: Sequence[str]) -> None:
         """In the new process, before the command: apply the sandbox and say how far it goes."""
@@ -74,7 +84,10 @@ class Confinement:
             # A link, or a folder that is one, would make the client upload some other file of the volunteer's.
             inside = os.path.realpath(os.path.dirname(made)) == os.path.dirname(os.path.join(self._own, name))
             if inside and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                os.replace(made, target)
+                # Some projects have clients make real links of the names, in the slot, where the child cannot write.
+                os.replace(made, os.path.realpath(target) if os.path.islink(target) else target)
+            else:
+                os.write(2, f"pyboinc: output {name} is not taken: it is a link or no plain file\n".encode())
 
     def _sort_files(self, named: Iterable[str]) -> tuple[list[str], list[str]]:
         """The job's files: those there at the very first start are inputs, the others become outputs."""

@@ -19,7 +19,7 @@ import sys
 from pyboinc.sandbox import Policy
 from pyboinc.supervisor import supervise
 policy = Policy(read=[{child!r}, {source!r}], require=REQUIRE)
-sys.exit(supervise([sys.executable, {child!r}], sandbox=policy, outputs=["plain"]))
+sys.exit(supervise([sys.executable, {child!r}, *ARGUMENTS], sandbox=policy, outputs=["plain"]))
 """
 
 
@@ -29,8 +29,9 @@ def confined(start: Start) -> Callable[..., FakeClient]:
         pytest.skip("this kernel has no Landlock")
     source = str(Path(sandbox.__file__).parents[2])
 
-    def run(child: str, require: str = "[]") -> FakeClient:
+    def run(child: str, require: str = "[]", arguments: tuple[str, ...] = ()) -> FakeClient:
         main = MAIN.replace("{source!r}", repr(source)).replace("REQUIRE", require)
+        main = main.replace("ARGUMENTS", repr(arguments))
         return start(child, main=main)
 
     return run
@@ -82,12 +83,36 @@ def test_inputs_are_not_changed(confined: Start, client: FakeClient) -> None:
     assert "PermissionError" in client.stderr()
 
 
+def test_arguments_are_left_as_they_are(confined: Start, client: FakeClient) -> None:
+    """Those that are called like files became the paths of these, where outputs cannot be written."""
+    client.link("in", "wu_1_in").write_text("given")
+    out = client.link("out", "wu_1_out")
+    child = """
+        import sys
+        assert sys.argv[1:] == ["in", "out"], sys.argv
+        open(pyboinc.resolve(sys.argv[2]), "w").write(open(pyboinc.resolve(sys.argv[1])).read())
+    """
+    confined(child, arguments=("in", "out"))
+    assert client.finish() == 0, client.stderr()
+    assert out.read_text() == "given"
+
+
+def test_an_output_that_the_client_made_a_real_link_of(confined: Start, client: FakeClient) -> None:
+    out = client.link("out", "wu_1_out")
+    (client.slot / "out").unlink()
+    (client.slot / "out").symlink_to(out)
+    confined('open(pyboinc.resolve("out"), "w").write("made")')
+    assert client.finish() == 0, client.stderr()
+    assert out.read_text() == "made"
+
+
 def test_a_link_is_no_output(confined: Start, client: FakeClient) -> None:
     out = client.link("out", "wu_1_out")
     confined("os.symlink('/etc/passwd', pyboinc.resolve('out'))")
     assert client.finish() == 0
     assert not out.exists()
     assert not out.is_symlink()
+    assert "output out is not taken: it is a link" in client.stderr()
 
 
 def test_a_linked_folder_is_no_way_to_an_output(confined: Start, client: FakeClient, tmp_path: Path) -> None:
