@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -310,8 +311,20 @@ def test_a_lease_outlives_the_servers_absence_and_work_that_was_given_up_is_told
         late = master.submit(errands.double, 1)
         batch = server.control.create_batch("pymw", "other", lease=600.0).id - 1
         server.control.cancel_jobs(batch)
-        assert isinstance(late.exception(LIMIT), pymw.WorkerLost)
+        error = late.exception(LIMIT)
+        assert isinstance(error, pymw.BackendError) and not isinstance(error, pymw.WorkerLost)  # none was lost
+        assert "was cancelled at the project" in str(error)
     master.shutdown()
+
+
+def test_who_waits_for_what_a_left_block_cancels_is_told_that_it_was_cancelled(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project:
+        with contextlib.suppress(KeyError), Master(project.backend) as master:
+            futures = [master.submit(errands.double, n) for n in range(3)]
+            raise KeyError
+        for future in futures:
+            with pytest.raises(CancelledError):
+                future.result(LIMIT)
 
 
 def test_a_result_that_cannot_even_be_shown_costs_its_own_task_alone(tmp_path: Path) -> None:

@@ -249,14 +249,16 @@ class BoincBackend:
         """Free everything. What has not ended is cancelled, on the volunteers' computers too; a named run may go on."""
         if self._closed:
             return
+        self._collecting.close()  # first, or what is cancelled here would come home, and be recorded, as failed
+        units = self._ledger.units()
         # Of a named run also what earlier processes left and nobody has asked for.
-        unfinished = sorted({unit.name for unit in self._ledger.units()} | self._attachments.alive)
+        unfinished = sorted({unit.name for unit in units} | self._attachments.alive)
         if detach and self._run is not None:
             self._send_what_is_held_back()
         elif unfinished:
+            self._ledger.drop(units)  # a collector that is still busy finds nobody who waits
             self._forget(unfinished)
         self._closed = True
-        self._collecting.close()
         self._rules.close()
         self._place.close()
 

@@ -3,6 +3,7 @@
     canonical result ──────────────────────────▶ an outcome for each task
     copies that did not agree ──task by task──▶ those that agree all the same, the others lost
     every copy failed ─────────────────────────▶ all lost
+    cancelled at the project ──────────────────▶ all ended, and nothing is recorded of them
 
 A task that lost its worker goes out again, together with the others of its workunit and without those that ended, as
 often as its option `attempts` says.
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterable, Sequence
 
 from boincserver import control
-from boincserver.states import ValidateState
+from boincserver.states import ErrorMask, ValidateState
 from boincserver.validator import judge
 from pymw import codec, envelope
 from pymw.backends.boinc.canaries import Canaries
@@ -43,6 +44,10 @@ HOSTS_FOR = 10.0  # seconds for which what is known of the hosts is good enough
 _GO_ON = (
     "What is left was not sent, and counts as not tried: mend the function, or the computers, and run it again; "
     "options(canaries=False) sends it all the same."
+)
+_CANCELLED = (
+    "was cancelled at the project: by its operator, or because nothing was heard of the master for too long; it counts "
+    "as not tried, so run it again"
 )
 _PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
 
@@ -98,6 +103,11 @@ class Homecoming:
         self._stop_what_is_hopeless()
 
     def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
+        if job.error_mask & ErrorMask.CANCELLED:
+            # Not by this master, which does not wait any more for what it cancels. No worker was lost.
+            self._canaries.ended(unit)
+            events += self._failed(unit, f"workunit {unit.name} {_CANCELLED}", Ending.CANCELLED)
+            return
         packed, worker = self._unpacked(unit, job), _host(job)
         attempts = tuple(_attempt(attempt) for attempt in job.attempts)
         try:
