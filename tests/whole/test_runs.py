@@ -16,7 +16,7 @@ from tests import errands
 from tests.served import Project, served
 
 import pymw
-from boincserver.testing import SimulatedVolunteer, wait_until
+from boincserver.testing import SimulatedVolunteer, serving, wait_until
 from pymw import Master, envelope
 from pymw.cli import main
 from pymw.outcome import Ending, Outcome
@@ -145,6 +145,27 @@ def test_a_run_that_nobody_holds_is_cancelled_on_the_project(
         assert sorted(compute.computed) == list(range(6))
         assert main(["cancel", "left"]) == 0
         assert "nothing was under way" in capsys.readouterr().out
+
+
+def test_what_is_cancelled_while_the_server_is_away_ends_when_it_is_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        with served(tmp_path / "project") as project:
+            master = stack.enter_context(Master(project.backend, run="away"))
+            futures = [master.submit(errands.double, n) for n in range(3)]
+        assert futures[0].cancel()
+        with serving(project.directory):
+            wait_until(lambda: queued(project) == 2, timeout=LIMIT, what="the master to cancel it again")
+        for future in futures[1:]:
+            assert future.cancel()
+        capsys.readouterr()
+        master.shutdown()
+        assert "2 cancelled workunits of run 'away' are still there" in capsys.readouterr().err
+        with serving(project.directory):
+            assert queued(project) == 2
+            assert main(["cancel", "away"]) == 0
+            assert queued(project) == 0
 
 
 def test_a_run_that_another_process_cancels_records_no_failures(tmp_path: Path) -> None:

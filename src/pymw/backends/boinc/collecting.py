@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from boincserver.errors import ControlError, ServerNotRunning
 from pymw.backends.boinc.attaching import Attachments
+from pymw.backends.boinc.cancelling import Cancelling
 from pymw.backends.boinc.homecoming import Homecoming
 from pymw.backends.boinc.project import Project
 
@@ -27,11 +28,12 @@ class Collecting:
         batch: int,
         attachments: Attachments,
         homecoming: Homecoming,
+        cancelling: Cancelling,
         broken: Callable[[str, BaseException | None], None],
         name: str,
     ) -> None:
         self._server, self._batch = server, batch
-        self._attachments, self._homecoming = attachments, homecoming
+        self._attachments, self._homecoming, self._cancelling = attachments, homecoming, cancelling
         self._broken, self._name = broken, name
         self._after = self._acknowledged = 0
         self._epoch, self._change, self._next_look = "", 0, 0.0
@@ -73,6 +75,7 @@ class Collecting:
     def _round(self) -> None:
         self._homecoming.create_waiting()
         finished = self._server.outcomes(self._batch, after=self._after, wait=POLL)
+        self._cancelling.go_on()  # what was cancelled while the server was away
         self._look()  # before they are handed on: a host's name for a task comes before its end
         self._homecoming.deliver(self._attachments.sort(finished))
         self._homecoming.create_waiting()

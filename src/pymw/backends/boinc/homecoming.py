@@ -21,6 +21,7 @@ from boincserver.states import ErrorMask, ValidateState
 from boincserver.validator import judge
 from pymw import codec, envelope
 from pymw.backends.boinc.canaries import Canaries
+from pymw.backends.boinc.cancelling import Cancelling
 from pymw.backends.boinc.experience import Rate
 from pymw.backends.boinc.judge import ComparisonFailed
 from pymw.backends.boinc.ledger import Ledger
@@ -62,11 +63,13 @@ class Homecoming:
         ledger: Ledger,
         packer: Packer,
         canaries: Canaries,
+        cancelling: Cancelling,
         rules: Rules,
         collector: Collector,
     ) -> None:
         self._server, self._batch = server, batch
         self._ledger, self._packer, self._canaries, self._rules = ledger, packer, canaries, rules
+        self._cancelling = cancelling
         self._collector = collector
         self.rate = Rate()
         self._hosts: Sequence[control.HostInfo] = ()
@@ -277,8 +280,8 @@ class Homecoming:
             names = self._canaries.drop(self._ledger.drop(units))
             self._again = [(unit, job) for unit, job in self._again if self._ledger.holds(unit.name)]
             self._collector.deliver([event for unit in units for event in self._failed(unit, why, ending)])
-            if names:
-                self._server.cancel_jobs(self._batch, names)
+            self._cancelling.add(names)
+            self._cancelling.go_on()
 
     def _failed(self, unit: Unit, why: str, ending: Ending = Ending.LOST) -> Iterable[Event]:
         error = BackendError(f"{unit.batch.call.name}: {why}")
