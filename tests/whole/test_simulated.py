@@ -281,6 +281,43 @@ def test_a_task_is_sent_again_even_if_the_server_is_away_just_then(
     assert failed
 
 
+@pytest.mark.parametrize("question", ["hosts", "copies"])
+def test_a_task_ends_even_if_the_server_is_away_when_it_is_asked_about_it(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About an exception that others may have to confirm, or about copies that do not agree."""
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+    ask, failed = getattr(Control, question), []
+
+    def away_once(control: Control, *args: Any) -> Any:
+        if threading.current_thread().name == "pymw boinc collector" and not failed:
+            failed.append(args)
+            raise ServerNotRunning("killed just now")
+        return ask(control, *args)
+
+    def differ(job: Any) -> dict[str, bytes]:
+        (item,) = envelope.unpack_job(job.inputs[TASKS]).items
+        (number,), _ = envelope.unpack_call(item.arguments, ())
+        outcome = Outcome(Ending.RETURNED, value=number if number else job.name)
+        return {OUTCOMES: envelope.pack_outcomes([envelope.pack_outcome(outcome)])}
+
+    monkeypatch.setattr(Control, question, away_once)
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for _ in range(1 if question == "hosts" else 10):
+            compute = None if question == "hosts" else differ
+            volunteer = SimulatedVolunteer(project.url, project.account(), compute=compute)
+            stack.enter_context(volunteer).start()
+        with Master(project.backend, run="asked") as master:
+            if question == "hosts":
+                assert isinstance(master.submit(errands.fail, "no").exception(LIMIT), ValueError)
+            else:
+                careful = master.options(quorum=2)
+                good, bad = careful.submit(errands.double, 1), careful.submit(errands.double, 0)
+                assert isinstance(bad.exception(LIMIT), pymw.WorkerLost)
+                assert good.result(LIMIT) == 1
+    assert failed
+
+
 def test_a_server_that_stays_away_ends_every_task_and_no_new_one_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

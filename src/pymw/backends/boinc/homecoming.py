@@ -95,14 +95,17 @@ class Homecoming:
     # -- outcomes
 
     def deliver(self, finished: Sequence[control.JobOutcome]) -> None:
-        """Tell the master how the tasks of these workunits ended."""
+        """Tell the master how the tasks of these workunits ended; where the server is away, give the same again."""
         events: list[Event] = []
-        for job in finished:
-            for unit in self._ledger.take(job.name):
-                self._end(unit, job, events)
-        if events:
-            self.rate.ended(sum(isinstance(event, Ended) for event in events))
-            self._collector.deliver(events)
+        try:
+            for job in finished:
+                for unit in self._ledger.named(job.name):
+                    self._end(unit, job, events)
+                    self._ledger.drop([unit])
+        finally:  # also what comes before one that the server must be asked about
+            if events:
+                self.rate.ended(sum(isinstance(event, Ended) for event in events))
+                self._collector.deliver(events)
         self._stop_what_is_hopeless()
 
     def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
@@ -111,44 +114,58 @@ class Homecoming:
             self._canaries.ended(unit)
             events += self._failed(unit, f"workunit {unit.name} {_CANCELLED}", Ending.CANCELLED)
             return
-        packed, worker = self._unpacked(unit, job), _host(job)
-        attempts = tuple(_attempt(attempt) for attempt in job.attempts)
+        packed = self._unpacked(unit, job)
+        # What needs the server comes first: it may be away, and then nothing has happened yet.
         try:
-            agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
+            outcomes = self._outcomes(unit, job, packed)
         except ComparisonFailed as error:
             events += self._failed(unit, f"results cannot be compared: {error}")
             return
+        doubtful = [i for i, outcome in outcomes.items() if outcome.ending is Ending.RAISED]
+        if doubtful and not self._is_doubtful(unit, job):
+            doubtful = []
+        lost = {i for i, outcome in outcomes.items() if outcome.ending is Ending.LOST and packed is not None}
+        again = [i for i in sorted(lost) if self._may_go_on(unit, unit.batch.indices[i])]
+        made = [self._packer.again(unit, again)] if again else []
+        made += [self._packer.confirmation(unit, doubtful)] if doubtful else []
+        for i in doubtful:
+            del outcomes[i]
+
         experience = self._packer.experience[unit.code.bundle.digest]
         self._canaries.ended(unit)
-        for attempt in attempts if packed is None else ():
-            experience.failed(attempt)
-        again, doubtful = [], []
-        for i, index in enumerate(unit.batch.indices):
-            if index in unit.cancelled:
-                continue
-            position = i if unit.positions is None else unit.positions[i]
-            if packed is not None:
-                outcome = self._outcome(unit, packed[position], worker)
-            elif agreed and (taken := agreed[position]) is not None:
-                outcome = self._outcome(unit, taken.data, "hosts that agree")
+        for attempt in job.attempts if packed is None else ():
+            experience.failed(_attempt(attempt))
+        for i, outcome in outcomes.items():
+            index = unit.batch.indices[i]
+            if i in lost:
+                events.append(self._lost(unit, index, outcome))
             else:
-                told = differences[position] if differences else ""
-                lost = tuple(_with_difference(attempt, told) for attempt in attempts)
-                outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((unit.batch.call, index), ()), *lost))
-            if outcome.ending is Ending.RAISED and self._is_doubtful(unit, job):
-                doubtful.append(i)
-            elif outcome.ending is not Ending.LOST or packed is None:
                 events += (Logged(unit.batch.call, index, line) for line in outcome.log)
                 events.append(self._ended(unit, index, outcome))
                 if outcome.ending is not Ending.LOST:
-                    experience.ended(outcome.seconds, len(packed[position]) if packed is not None else 0)
-            elif (event := self._lost(unit, index, outcome, events)) is not None:
-                events.append(event)
-                again.append(i)
-        if again:
-            self._go_out(self._packer.again(unit, again))
-        if doubtful:
-            self._go_out(self._packer.confirmation(unit, doubtful))
+                    experience.ended(outcome.seconds, len(packed[_position(unit, i)]) if packed is not None else 0)
+        for each in made:
+            self._go_out(each)
+
+    def _outcomes(self, unit: Unit, job: control.JobOutcome, packed: list[bytes] | None) -> dict[int, Outcome]:
+        """What became of those tasks of a workunit that are waited for."""
+        agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
+        attempts, worker = [_attempt(attempt) for attempt in job.attempts], _host(job)
+        outcomes = {}
+        for i, index in enumerate(unit.batch.indices):
+            if index in unit.cancelled:
+                continue
+            position = _position(unit, i)
+            if packed is not None:
+                outcomes[i] = self._outcome(unit, packed[position], worker)
+            elif agreed and (taken := agreed[position]) is not None:
+                outcomes[i] = self._outcome(unit, taken.data, "hosts that agree")
+            else:
+                told = differences[position] if differences else ""
+                before = self._attempts.get((unit.batch.call, index), ())
+                lost = tuple(_with_difference(attempt, told) for attempt in attempts)
+                outcomes[i] = Outcome(Ending.LOST, attempts=(*before, *lost))
+        return outcomes
 
     def _is_doubtful(self, unit: Unit, job: control.JobOutcome) -> bool:
         """An exception that a host alone tells of, which is not known for good work, is for others to confirm."""
@@ -163,17 +180,20 @@ class Homecoming:
         worked = {attempt.host_id for attempt in job.attempts if attempt.validate_state == ValidateState.VALID}
         return not any(host.succeeded >= PROVEN and not host.failed for host in self._hosts if host.id in worked)
 
-    def _lost(self, unit: Unit, index: int, outcome: Outcome, events: list[Event]) -> AttemptLost | None:
+    def _may_go_on(self, unit: Unit, index: int) -> bool:
+        """Whether a task that lost its worker is tried again."""
+        return len(self._attempts.get((unit.batch.call, index), ())) + 1 < unit.batch.call.options.attempts
+
+    def _lost(self, unit: Unit, index: int, outcome: Outcome) -> AttemptLost | Ended:
         """A task lost its worker: another attempt, unless that was the last."""
         task = unit.batch.call, index
         lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
-        tried = (*self._attempts.pop(task, ()), lost)
         self._packer.experience[unit.code.bundle.digest].failed(lost)
-        if len(tried) < unit.batch.call.options.attempts:
+        tried = (*self._attempts.get(task, ()), lost)
+        if self._may_go_on(unit, index):
             self._attempts[task] = tried
             return AttemptLost(unit.batch.call, index, lost)
-        events.append(self._ended(unit, index, Outcome(Ending.LOST, worker=outcome.worker, attempts=tried)))
-        return None
+        return self._ended(unit, index, Outcome(Ending.LOST, worker=outcome.worker, attempts=tried))
 
     def _ended(self, unit: Unit, index: int, outcome: Outcome) -> Ended:
         """The end of one task, whose exception is rebuilt by the classes of its own bundle alone."""
@@ -302,6 +322,11 @@ def first_difference(copies: Sequence[Packed], rules: Rules, rule: Rule) -> str:
             if (found := rules.difference(first, other, rule)) is not None:
                 return f"two results differ{found if found.startswith((':', ' ')) else f' at {found}'}"
     return ""
+
+
+def _position(unit: Unit, i: int) -> int:
+    """Where in its workunit the outcome of the task at this place of the batch is."""
+    return i if unit.positions is None else unit.positions[i]
 
 
 def _readable(data: bytes, size: int) -> list[bytes] | None:
