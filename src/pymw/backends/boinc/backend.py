@@ -85,7 +85,7 @@ class BoincBackend:
         )
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
         self._canaries = Canaries(self._server, self._packer.experience)
-        self._cancelling = cancelling = Cancelling(self._server, self._batch)
+        self._cancelling = cancelling = Cancelling(self._server, self._batch, self._ledger)
         self._homecoming = homecoming = Homecoming(
             self._server, self._batch, self._ledger, self._packer, self._canaries, cancelling, self._rules, self._master
         )
@@ -178,7 +178,8 @@ class BoincBackend:
             self._ledger.add(units)
             created += units
             if go := self._canaries.admit(slice_):
-                self._server.create_jobs(self._batch, [job for _, job in go])
+                with self._cancelling.creating([unit for unit, _ in go]):
+                    self._server.create_jobs(self._batch, [job for _, job in go])
 
     def _send_what_is_held_back(self) -> None:
         """A run that goes on without its master has nobody who waits for its canaries."""

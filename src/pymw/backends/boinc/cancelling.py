@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 
 from boincserver.errors import BoincServerError, ControlError, ServerNotRunning
+from pymw.backends.boinc.ledger import Ledger
+from pymw.backends.boinc.packing import Unit
 from pymw.backends.boinc.project import Project
 
 __all__ = ["Cancelling"]
@@ -14,8 +17,8 @@ __all__ = ["Cancelling"]
 class Cancelling:
     """Used by the threads of the user and by the collector's."""
 
-    def __init__(self, server: Project, batch: int) -> None:
-        self._server, self._batch = server, batch
+    def __init__(self, server: Project, batch: int, ledger: Ledger) -> None:
+        self._server, self._batch, self._ledger = server, batch, ledger
         self._lock = threading.Lock()
         self._names: dict[str, None] = {}  # those of which the server was not told yet
 
@@ -40,3 +43,12 @@ class Cancelling:
             for name in names:
                 self._names.pop(name, None)
         return 0
+
+    @contextlib.contextmanager
+    def creating(self, units: Sequence[Unit]) -> Iterator[None]:
+        """Around the creation of these: of what was cancelled meanwhile, the server knew nothing when it was told."""
+        try:
+            yield
+        finally:  # where only the answer was lost, they are there too
+            self.add(unit.name for unit in units if not self._ledger.holds(unit.name))
+            self.go_on()

@@ -85,7 +85,8 @@ class Homecoming:
         while self._again:
             some = self._again[:AT_ONCE]
             # Those that are there already are left alone: it may be that only the answer was lost.
-            self._server.create_jobs(self._batch, [job for _, job in some])
+            with self._cancelling.creating([unit for unit, _ in some]):
+                self._server.create_jobs(self._batch, [job for _, job in some])
             del self._again[: len(some)]
 
     def _go_out(self, made: tuple[Unit, control.Job]) -> None:
