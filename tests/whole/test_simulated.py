@@ -22,7 +22,7 @@ from boincserver.control import Control
 from boincserver.errors import ServerNotRunning
 from boincserver.testing import SimulatedVolunteer, serving, wait_until
 from pymw import Master, codec, envelope
-from pymw.backends.boinc import collecting
+from pymw.backends.boinc import collecting, packing
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -362,6 +362,30 @@ def test_who_waits_for_what_a_left_block_cancels_is_told_that_it_was_cancelled(t
         for future in futures:
             with pytest.raises(CancelledError):
                 future.result(LIMIT)
+
+
+def test_code_and_data_that_the_server_has_let_go_are_put_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(statement: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(project.directory / "database.sqlite3")) as database, database:
+            return database.execute(statement).fetchall()
+
+    def old() -> set[Any]:
+        return {name for (name,) in run("SELECT name FROM boincserver_file WHERE create_time = 1")}
+
+    text = tmp_path / "text.txt"
+    text.write_text("one two three")
+    monkeypatch.setattr(packing, "PUT_AGAIN", 0.0, raising=False)  # as if hours had passed between the two
+    with served(tmp_path / "project") as project, Master(project.backend) as master:
+        offered = {name for (name,) in run("SELECT name FROM boincserver_file")}
+        reader = master.options(files={"words/text.txt": text}, outputs=["counted.txt"])
+        future = reader.submit(errands.count_words, 1)
+        run("UPDATE boincserver_file SET create_time = 1")
+        with SimulatedVolunteer(project.url, project.account()).start():
+            assert future.result(LIMIT)[0] == 3
+            wait_until(lambda: old() <= offered, timeout=LIMIT, what="the server to delete what no job uses")
+            assert reader.submit(errands.count_words, 2).result(LIMIT)[0] == 6
 
 
 def test_a_result_that_cannot_even_be_shown_costs_its_own_task_alone(tmp_path: Path) -> None:
