@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, urlencode, urlsplit
 
 from boincserver.errors import UnusableUrl
 
-__all__ = ["RUN_PAGE", "canonical", "listen_address", "path_of", "run_page", "run_proof"]
+__all__ = ["RUN_PAGE", "canonical", "listen_address", "path_of", "port_of", "run_page", "run_proof", "split"]
 
 RUN_PAGE: Final = "run.php"
 
@@ -22,7 +22,7 @@ _MAX_LENGTH: Final = 200  # the client keeps URLs in buffers of 256 bytes and ap
 
 def canonical(url: str, *, allow_http: bool = False) -> str:
     """The URL as clients write it, with a `/` at its end; raises UnusableUrl for one they could not use."""
-    parts = _split(url)
+    parts = split(url)
     if parts.scheme not in ("http", "https"):
         raise UnusableUrl(f"{url!r} does not begin with http:// or https://; clients speak nothing else")
     host = parts.hostname
@@ -34,7 +34,7 @@ def canonical(url: str, *, allow_http: bool = False) -> str:
         raise UnusableUrl(f"{host!r} in {url!r} is no host name")
     if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
         raise UnusableUrl(f"{url!r} is an address to listen on, not one to reach; name the machine as clients see it")
-    if _port(parts, url) == 0:
+    if port_of(parts, url) == 0:
         raise UnusableUrl(f"{url!r} has port 0; the URL of a project is for ever, so it needs a fixed port")
     if not re.fullmatch(r"[A-Za-z0-9._~/-]*", parts.path) or "//" in parts.path or ".." in parts.path:
         raise UnusableUrl(f"the path in {url!r} may hold letters, digits and . _ ~ - / only")
@@ -48,14 +48,16 @@ def canonical(url: str, *, allow_http: bool = False) -> str:
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}/"
 
 
-def _split(url: str) -> SplitResult:
+def split(url: str) -> SplitResult:
+    """The parts of a URL; raises UnusableUrl for what is none."""
     try:
         return urlsplit(url.strip())
     except ValueError as error:
         raise UnusableUrl(f"{url!r} is not a URL: {error}") from error
 
 
-def _port(parts: SplitResult, url: str) -> int | None:
+def port_of(parts: SplitResult, url: str) -> int | None:
+    """The port, if the URL names one; raises UnusableUrl for what cannot be one."""
     try:
         return parts.port
     except ValueError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -249,6 +250,13 @@ def test_the_key_of_an_account(tmp_path: Path) -> None:
         account_key("https://third.example.org/", environment)
     with pytest.raises(ConfigError, match="holds no account key"):
         account_key("https://bad.example.org/", environment)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match=rf"the account keys in {re.escape(str(path))} cannot be read: 'utf-8'"):
+        account_key(url, environment)
+    with pytest.raises(
+        ConfigError, match=rf"the account keys in {re.escape(str(tmp_path))} cannot be read: .*directory"
+    ):
+        account_key(url, {"BOINC_ACCOUNT_KEYS": str(tmp_path)})
 
 
 def test_a_key_never_travels_unencrypted() -> None:
@@ -256,6 +264,14 @@ def test_a_key_never_travels_unencrypted() -> None:
         RemoteServer("http://boinc.example.org/pi/", KEY)
     for url in ("http://localhost:1/", "http://127.0.0.1:1/", "http://[::1]:1/", "https://boinc.example.org/"):
         assert RemoteServer(url, KEY).url == url
-    for url in ("ftp://x/", "boinc.example.org", "https://user@x/", "https:///"):
-        with pytest.raises(UnusableUrl):
+    for url in (
+        "ftp://x/",
+        "boinc.example.org",
+        "https://user@x/",
+        "https:///",
+        "https://x:99999/",
+        "https://x:abc/",
+        "https://[::1",
+    ):
+        with pytest.raises(UnusableUrl, match=re.escape(url)):
             RemoteServer(url, KEY)

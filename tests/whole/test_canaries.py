@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from tests.whole.letting import let_in
 from tests.whole.test_truth import Answer, joined
 
 import pymw
+from boincserver.control import Control
 from boincserver.testing import SimulatedVolunteer, wait_until
 from pymw import Master
 
@@ -136,6 +138,32 @@ def test_a_run_that_is_left_is_sent_whole_and_what_is_cancelled_is_not(project: 
         master.map(errands.double, range(30), chunksize=1)
         raise RuntimeError("leave")
     assert jobs(project) == 30 + CANARIES
+
+
+def test_what_is_cancelled_while_it_is_created_is_cancelled_all_the_same(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create, cancelled = Control.create_jobs, []
+
+    def cancel_first(control: Control, batch: int, jobs: Sequence[Any]) -> int:
+        if threading.current_thread().name == "pymw boinc collector" and not cancelled:
+            cancelled.append((batch, jobs[-1].name))
+            assert futures[-1].cancel()
+        return create(control, batch, jobs)
+
+    def over() -> bool:
+        (batch, name), *_ = cancelled
+        return any(job.name == name and job.state == "over" for job in project.control.job_states(batch))
+
+    monkeypatch.setattr(Control, "create_jobs", cancel_first)
+    with crowd(project) as hosts, Master(project.backend, rehearse=False) as master:
+        futures = [master.submit(errands.double, n) for n in range(CANARIES + 3)]
+        hosts[0].step()
+        hosts[0].contact(seconds=0, instances=0)
+        wait_until(lambda: cancelled and over(), timeout=LIMIT, what="the server to drop it")
+        for host in hosts:
+            host.start()
+        assert [future.result(LIMIT) for future in futures[:-1]] == [2 * n for n in range(CANARIES + 2)]
 
 
 def test_it_is_an_option_for_strangers_computers(project: Project) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from tests import errands
 from tests.served import Project, served
 
 import pymw
-from boincserver.testing import SimulatedVolunteer, wait_until
+from boincserver.testing import SimulatedVolunteer, serving, wait_until
 from pymw import Master, envelope
 from pymw.cli import main
 from pymw.outcome import Ending, Outcome
@@ -144,6 +145,55 @@ def test_a_run_that_nobody_holds_is_cancelled_on_the_project(
         assert sorted(compute.computed) == list(range(6))
         assert main(["cancel", "left"]) == 0
         assert "nothing was under way" in capsys.readouterr().out
+
+
+def test_what_is_cancelled_while_the_server_is_away_ends_when_it_is_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.ExitStack() as stack:
+        with served(tmp_path / "project") as project:
+            master = stack.enter_context(Master(project.backend, run="away"))
+            futures = [master.submit(errands.double, n) for n in range(3)]
+        assert futures[0].cancel()
+        with serving(project.directory):
+            wait_until(lambda: queued(project) == 2, timeout=LIMIT, what="the master to cancel it again")
+        for future in futures[1:]:
+            assert future.cancel()
+        capsys.readouterr()
+        master.shutdown()
+        assert "2 cancelled workunits of run 'away' are still there" in capsys.readouterr().err
+        with serving(project.directory):
+            assert queued(project) == 2
+            assert main(["cancel", "away"]) == 0
+            assert queued(project) == 0
+
+
+def test_a_run_that_another_process_cancels_records_no_failures(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project, Master(project.backend, run="ended") as master:
+        futures = [master.submit(errands.double, n) for n in range(3)]
+        cancel = [sys.executable, "-m", "pymw", "cancel", "ended"]
+        told = subprocess.run(cancel, capture_output=True, text=True, timeout=LIMIT, check=True).stdout
+        assert "0 of 3 tasks done" in told
+        assert "failed" not in told
+        for future in futures:
+            with pytest.raises(CancelledError):
+                future.result(LIMIT)
+        assert queued(project) == 0
+    with pymw.open_run("ended") as view:
+        assert view.counts()["failed"] == 0
+
+
+def test_what_an_operator_cancels_counts_as_not_tried(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project:
+        with Master(project.backend, run="stopped") as master:
+            future = master.submit(errands.double, 1)
+            (batch,) = project.control.batches()
+            project.control.cancel_jobs(batch["id"])
+            with pytest.raises(pymw.BackendError, match="was cancelled at the project"):
+                future.result(LIMIT)
+        with SimulatedVolunteer(project.url, project.account(), compute=Counting()).start():
+            with Master(project.backend, run="stopped", retry_failed=False) as master:
+                assert master.submit(errands.double, 1).result(LIMIT) == 2
 
 
 def test_a_run_has_one_writer(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pickle
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from boincserver.control import Control
 from boincserver.errors import ServerNotRunning
 from boincserver.testing import SimulatedVolunteer, serving, wait_until
 from pymw import Master, codec, envelope
-from pymw.backends.boinc import collecting
+from pymw.backends.boinc import collecting, packing
 from pymw.outcome import Ending, Outcome
 from pymw.volunteer import OUTCOMES, TASKS
 
@@ -280,6 +281,43 @@ def test_a_task_is_sent_again_even_if_the_server_is_away_just_then(
     assert failed
 
 
+@pytest.mark.parametrize("question", ["hosts", "copies"])
+def test_a_task_ends_even_if_the_server_is_away_when_it_is_asked_about_it(
+    question: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """About an exception that others may have to confirm, or about copies that do not agree."""
+    monkeypatch.setenv("PYMW_HOME", str(tmp_path / "home"))
+    ask, failed = getattr(Control, question), []
+
+    def away_once(control: Control, *args: Any) -> Any:
+        if threading.current_thread().name == "pymw boinc collector" and not failed:
+            failed.append(args)
+            raise ServerNotRunning("killed just now")
+        return ask(control, *args)
+
+    def differ(job: Any) -> dict[str, bytes]:
+        (item,) = envelope.unpack_job(job.inputs[TASKS]).items
+        (number,), _ = envelope.unpack_call(item.arguments, ())
+        outcome = Outcome(Ending.RETURNED, value=number if number else job.name)
+        return {OUTCOMES: envelope.pack_outcomes([envelope.pack_outcome(outcome)])}
+
+    monkeypatch.setattr(Control, question, away_once)
+    with served(tmp_path / "project") as project, contextlib.ExitStack() as stack:
+        for _ in range(1 if question == "hosts" else 10):
+            compute = None if question == "hosts" else differ
+            volunteer = SimulatedVolunteer(project.url, project.account(), compute=compute)
+            stack.enter_context(volunteer).start()
+        with Master(project.backend, run="asked") as master:
+            if question == "hosts":
+                assert isinstance(master.submit(errands.fail, "no").exception(LIMIT), ValueError)
+            else:
+                careful = master.options(quorum=2)
+                good, bad = careful.submit(errands.double, 1), careful.submit(errands.double, 0)
+                assert isinstance(bad.exception(LIMIT), pymw.WorkerLost)
+                assert good.result(LIMIT) == 1
+    assert failed
+
+
 def test_a_server_that_stays_away_ends_every_task_and_no_new_one_is_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -310,8 +348,44 @@ def test_a_lease_outlives_the_servers_absence_and_work_that_was_given_up_is_told
         late = master.submit(errands.double, 1)
         batch = server.control.create_batch("pymw", "other", lease=600.0).id - 1
         server.control.cancel_jobs(batch)
-        assert isinstance(late.exception(LIMIT), pymw.WorkerLost)
+        error = late.exception(LIMIT)
+        assert isinstance(error, pymw.BackendError) and not isinstance(error, pymw.WorkerLost)  # none was lost
+        assert "was cancelled at the project" in str(error)
     master.shutdown()
+
+
+def test_who_waits_for_what_a_left_block_cancels_is_told_that_it_was_cancelled(tmp_path: Path) -> None:
+    with served(tmp_path / "project") as project:
+        with contextlib.suppress(KeyError), Master(project.backend) as master:
+            futures = [master.submit(errands.double, n) for n in range(3)]
+            raise KeyError
+        for future in futures:
+            with pytest.raises(CancelledError):
+                future.result(LIMIT)
+
+
+def test_code_and_data_that_the_server_has_let_go_are_put_there_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(statement: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(project.directory / "database.sqlite3")) as database, database:
+            return database.execute(statement).fetchall()
+
+    def old() -> set[Any]:
+        return {name for (name,) in run("SELECT name FROM boincserver_file WHERE create_time = 1")}
+
+    text = tmp_path / "text.txt"
+    text.write_text("one two three")
+    monkeypatch.setattr(packing, "PUT_AGAIN", 0.0, raising=False)  # as if hours had passed between the two
+    with served(tmp_path / "project") as project, Master(project.backend) as master:
+        offered = {name for (name,) in run("SELECT name FROM boincserver_file")}
+        reader = master.options(files={"words/text.txt": text}, outputs=["counted.txt"])
+        future = reader.submit(errands.count_words, 1)
+        run("UPDATE boincserver_file SET create_time = 1")
+        with SimulatedVolunteer(project.url, project.account()).start():
+            assert future.result(LIMIT)[0] == 3
+            wait_until(lambda: old() <= offered, timeout=LIMIT, what="the server to delete what no job uses")
+            assert reader.submit(errands.count_words, 2).result(LIMIT)[0] == 6
 
 
 def test_a_result_that_cannot_even_be_shown_costs_its_own_task_alone(tmp_path: Path) -> None:

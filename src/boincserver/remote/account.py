@@ -28,14 +28,18 @@ def account_key(url: str, environment: Mapping[str, str] = os.environ) -> str:
     if key:
         return _checked(key, f"the environment variable {VARIABLE}")
     path = Path(environment.get(FILE_VARIABLE, "") or FILE).expanduser()
-    if not path.is_file():
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
         raise ConfigError(
             f"there is no account key for {url}: set {VARIABLE}, or write a line `{url} KEY` into {path} and "
             f"chmod 600 it"
-        )
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the account keys in {path} cannot be read: {error}") from error
     if os.name == "posix" and path.stat().st_mode & 0o077:
         raise ConfigError(f"others can read the account keys in {path}; chmod 600 it")
-    for line in path.read_text("utf-8").splitlines():
+    for line in text.splitlines():
         words = line.split()
         if len(words) == 2 and words[0].rstrip("/") == url.rstrip("/"):
             return _checked(words[1], str(path))

@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from boincserver.errors import ControlError, ServerNotRunning, SubmissionRefused, UnusableUrl
+from boincserver.urls import port_of, split
 
 __all__ = ["Answer", "Transport"]
 
@@ -37,7 +38,7 @@ class Transport:
     """Requests to the server at a URL, from any thread."""
 
     def __init__(self, url: str, *, patience: float = 20.0, context: ssl.SSLContext | None = None) -> None:
-        parts = urlsplit(url)
+        parts = split(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query:
             raise UnusableUrl(
                 f"{url!r} is no address of a project; write for example https://boinc.example.org/project/"
@@ -45,7 +46,7 @@ class Transport:
         if parts.scheme == "http" and not _is_loopback(parts.hostname):
             raise UnusableUrl(f"{url!r} would send your account's key unencrypted over the network; use https://")
         self.url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}/"
-        self._host, self._port = parts.hostname, parts.port
+        self._host, self._port = parts.hostname, port_of(parts, url)
         self._path = f"{parts.path.rstrip('/')}/"
         self._secure = parts.scheme == "https"
         self._context = context or (ssl.create_default_context() if self._secure else None)

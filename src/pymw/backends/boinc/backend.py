@@ -10,6 +10,8 @@ The server keeps every outcome until it is acknowledged, and that happens only a
 from __future__ import annotations
 
 import contextlib
+import shlex
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,6 +23,7 @@ from pymw import codec, envelope
 from pymw.agree import tolerance
 from pymw.backends.boinc.attaching import Attachments, left_behind
 from pymw.backends.boinc.canaries import Canaries
+from pymw.backends.boinc.cancelling import Cancelling
 from pymw.backends.boinc.collecting import Collecting
 from pymw.backends.boinc.homecoming import AT_ONCE, Homecoming, first_difference
 from pymw.backends.boinc.ledger import Ledger
@@ -82,10 +85,13 @@ class BoincBackend:
         )
         self._attachments = Attachments(setup.run, self._ledger, alive, cancelled)
         self._canaries = Canaries(self._server, self._packer.experience)
+        self._cancelling = cancelling = Cancelling(self._server, self._batch, self._ledger)
         self._homecoming = homecoming = Homecoming(
-            self._server, self._batch, self._ledger, self._packer, self._canaries, self._rules, setup.collector
+            self._server, self._batch, self._ledger, self._packer, self._canaries, cancelling, self._rules, self._master
         )
-        self._collecting = Collecting(self._server, self._batch, self._attachments, homecoming, self._break, self.name)
+        self._collecting = Collecting(
+            self._server, self._batch, self._attachments, homecoming, cancelling, self._break, self.name
+        )
 
     @classmethod
     def open(cls, address: str, setup: Setup) -> BoincBackend:
@@ -172,7 +178,8 @@ class BoincBackend:
             self._ledger.add(units)
             created += units
             if go := self._canaries.admit(slice_):
-                self._server.create_jobs(self._batch, [job for _, job in go])
+                with self._cancelling.creating([unit for unit, _ in go]):
+                    self._server.create_jobs(self._batch, [job for _, job in go])
 
     def _send_what_is_held_back(self) -> None:
         """A run that goes on without its master has nobody who waits for its canaries."""
@@ -184,12 +191,11 @@ class BoincBackend:
         """Forget these tasks; a workunit that holds no others is cancelled, on its hosts too."""
         self._forget(self._ledger.cancel(call, indices))
 
-    def _forget(self, names: Sequence[str]) -> None:
+    def _forget(self, names: Sequence[str]) -> int:
+        """Cancel these; how many workunits wait for a server that answers."""
         self._attachments.give_up(names)
-        names = self._canaries.drop(names)
-        if names and not self._closed:
-            with contextlib.suppress(BoincServerError):  # without a server the lease ends them
-                self._server.cancel_jobs(self._batch, names)
+        self._cancelling.add(self._canaries.drop(names))
+        return 0 if self._closed else self._cancelling.go_on()
 
     def _break(self, reason: str, cause: BaseException | None) -> None:
         error = BrokenBackend(reason)
@@ -249,14 +255,19 @@ class BoincBackend:
         """Free everything. What has not ended is cancelled, on the volunteers' computers too; a named run may go on."""
         if self._closed:
             return
+        self._collecting.close()  # first, or what is cancelled here would come home, and be recorded, as failed
+        units = self._ledger.units()
         # Of a named run also what earlier processes left and nobody has asked for.
-        unfinished = sorted({unit.name for unit in self._ledger.units()} | self._attachments.alive)
+        unfinished = sorted({unit.name for unit in units} | self._attachments.alive)
         if detach and self._run is not None:
             self._send_what_is_held_back()
-        elif unfinished:
-            self._forget(unfinished)
+            unfinished = []
+        self._ledger.drop(units)  # a collector that is still busy finds nobody who waits
+        if (left := self._forget(unfinished)) and self._run is not None:  # else the lease ends them
+            name = self._run.name
+            told = f"{left} cancelled workunits of run {name!r} are still there: {self.name} does not answer"
+            sys.stderr.write(f"pymw: {told}; `pymw cancel {shlex.quote(name)}` ends them when it does\n")
         self._closed = True
-        self._collecting.close()
         self._rules.close()
         self._place.close()
 

@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable
 
+from boincserver import control
 from boincserver.errors import ControlError, ServerNotRunning
 from pymw.backends.boinc.attaching import Attachments
+from pymw.backends.boinc.cancelling import Cancelling
 from pymw.backends.boinc.homecoming import Homecoming
 from pymw.backends.boinc.project import Project
 
@@ -27,13 +29,15 @@ class Collecting:
         batch: int,
         attachments: Attachments,
         homecoming: Homecoming,
+        cancelling: Cancelling,
         broken: Callable[[str, BaseException | None], None],
         name: str,
     ) -> None:
         self._server, self._batch = server, batch
-        self._attachments, self._homecoming = attachments, homecoming
+        self._attachments, self._homecoming, self._cancelling = attachments, homecoming, cancelling
         self._broken, self._name = broken, name
         self._after = self._acknowledged = 0
+        self._at_hand: list[control.JobOutcome] = []  # not delivered yet
         self._epoch, self._change, self._next_look = "", 0, 0.0
         self._closed = threading.Event()
         self._lock = threading.Lock()
@@ -73,11 +77,14 @@ class Collecting:
     def _round(self) -> None:
         self._homecoming.create_waiting()
         finished = self._server.outcomes(self._batch, after=self._after, wait=POLL)
+        self._cancelling.go_on()  # what was cancelled while the server was away
         self._look()  # before they are handed on: a host's name for a task comes before its end
-        self._homecoming.deliver(self._attachments.sort(finished))
-        self._homecoming.create_waiting()
+        self._at_hand += self._attachments.sort(finished)
         if finished:
             self._after = finished[-1].seq
+        self._homecoming.deliver(self._at_hand)  # if the server goes away meanwhile, again in the next round
+        self._at_hand.clear()
+        self._homecoming.create_waiting()
         upto = self._attachments.acknowledge_upto(self._after)
         if upto > self._acknowledged:
             self._server.acknowledge(self._batch, upto)

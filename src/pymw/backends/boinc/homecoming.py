@@ -3,6 +3,7 @@
     canonical result ──────────────────────────▶ an outcome for each task
     copies that did not agree ──task by task──▶ those that agree all the same, the others lost
     every copy failed ─────────────────────────▶ all lost
+    cancelled at the project ──────────────────▶ all ended, and nothing is recorded of them
 
 A task that lost its worker goes out again, together with the others of its workunit and without those that ended, as
 often as its option `attempts` says.
@@ -16,10 +17,11 @@ import time
 from collections.abc import Iterable, Sequence
 
 from boincserver import control
-from boincserver.states import ValidateState
+from boincserver.states import ErrorMask, ValidateState
 from boincserver.validator import judge
 from pymw import codec, envelope
 from pymw.backends.boinc.canaries import Canaries
+from pymw.backends.boinc.cancelling import Cancelling
 from pymw.backends.boinc.experience import Rate
 from pymw.backends.boinc.judge import ComparisonFailed
 from pymw.backends.boinc.ledger import Ledger
@@ -44,6 +46,10 @@ _GO_ON = (
     "What is left was not sent, and counts as not tried: mend the function, or the computers, and run it again; "
     "options(canaries=False) sends it all the same."
 )
+_CANCELLED = (
+    "was cancelled at the project: by its operator, or because nothing was heard of the master for too long; it counts "
+    "as not tried, so run it again"
+)
 _PROGRESS = re.compile(r"(\d{1,6}) (0\.\d{1,6}|1\.0{1,6})")
 
 
@@ -57,11 +63,13 @@ class Homecoming:
         ledger: Ledger,
         packer: Packer,
         canaries: Canaries,
+        cancelling: Cancelling,
         rules: Rules,
         collector: Collector,
     ) -> None:
         self._server, self._batch = server, batch
         self._ledger, self._packer, self._canaries, self._rules = ledger, packer, canaries, rules
+        self._cancelling = cancelling
         self._collector = collector
         self.rate = Rate()
         self._hosts: Sequence[control.HostInfo] = ()
@@ -77,7 +85,8 @@ class Homecoming:
         while self._again:
             some = self._again[:AT_ONCE]
             # Those that are there already are left alone: it may be that only the answer was lost.
-            self._server.create_jobs(self._batch, [job for _, job in some])
+            with self._cancelling.creating([unit for unit, _ in some]):
+                self._server.create_jobs(self._batch, [job for _, job in some])
             del self._again[: len(some)]
 
     def _go_out(self, made: tuple[Unit, control.Job]) -> None:
@@ -87,55 +96,77 @@ class Homecoming:
     # -- outcomes
 
     def deliver(self, finished: Sequence[control.JobOutcome]) -> None:
-        """Tell the master how the tasks of these workunits ended."""
+        """Tell the master how the tasks of these workunits ended; where the server is away, give the same again."""
         events: list[Event] = []
-        for job in finished:
-            for unit in self._ledger.take(job.name):
-                self._end(unit, job, events)
-        if events:
-            self.rate.ended(sum(isinstance(event, Ended) for event in events))
-            self._collector.deliver(events)
+        try:
+            for job in finished:
+                for unit in self._ledger.named(job.name):
+                    self._end(unit, job, events)
+                    self._ledger.drop([unit])
+        finally:  # also what comes before one that the server must be asked about
+            if events:
+                self.rate.ended(sum(isinstance(event, Ended) for event in events))
+                self._collector.deliver(events)
         self._stop_what_is_hopeless()
 
     def _end(self, unit: Unit, job: control.JobOutcome, events: list[Event]) -> None:
-        packed, worker = self._unpacked(unit, job), _host(job)
-        attempts = tuple(_attempt(attempt) for attempt in job.attempts)
+        if job.error_mask & ErrorMask.CANCELLED:
+            # Not by this master, which does not wait any more for what it cancels. No worker was lost.
+            self._canaries.ended(unit)
+            events += self._failed(unit, f"workunit {unit.name} {_CANCELLED}", Ending.CANCELLED)
+            return
+        packed = self._unpacked(unit, job)
+        # What needs the server comes first: it may be away, and then nothing has happened yet.
         try:
-            agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
+            outcomes = self._outcomes(unit, job, packed)
         except ComparisonFailed as error:
             events += self._failed(unit, f"results cannot be compared: {error}")
             return
+        doubtful = [i for i, outcome in outcomes.items() if outcome.ending is Ending.RAISED]
+        if doubtful and not self._is_doubtful(unit, job):
+            doubtful = []
+        lost = {i for i, outcome in outcomes.items() if outcome.ending is Ending.LOST and packed is not None}
+        again = [i for i in sorted(lost) if self._may_go_on(unit, unit.batch.indices[i])]
+        made = [self._packer.again(unit, again)] if again else []
+        made += [self._packer.confirmation(unit, doubtful)] if doubtful else []
+        for i in doubtful:
+            del outcomes[i]
+
         experience = self._packer.experience[unit.code.bundle.digest]
         self._canaries.ended(unit)
-        for attempt in attempts if packed is None else ():
-            experience.failed(attempt)
-        again, doubtful = [], []
-        for i, index in enumerate(unit.batch.indices):
-            if index in unit.cancelled:
-                continue
-            position = i if unit.positions is None else unit.positions[i]
-            if packed is not None:
-                outcome = self._outcome(unit, packed[position], worker)
-            elif agreed and (taken := agreed[position]) is not None:
-                outcome = self._outcome(unit, taken.data, "hosts that agree")
+        for attempt in job.attempts if packed is None else ():
+            experience.failed(_attempt(attempt))
+        for i, outcome in outcomes.items():
+            index = unit.batch.indices[i]
+            if i in lost:
+                events.append(self._lost(unit, index, outcome))
             else:
-                told = differences[position] if differences else ""
-                lost = tuple(_with_difference(attempt, told) for attempt in attempts)
-                outcome = Outcome(Ending.LOST, attempts=(*self._attempts.pop((unit.batch.call, index), ()), *lost))
-            if outcome.ending is Ending.RAISED and self._is_doubtful(unit, job):
-                doubtful.append(i)
-            elif outcome.ending is not Ending.LOST or packed is None:
                 events += (Logged(unit.batch.call, index, line) for line in outcome.log)
                 events.append(self._ended(unit, index, outcome))
                 if outcome.ending is not Ending.LOST:
-                    experience.ended(outcome.seconds, len(packed[position]) if packed is not None else 0)
-            elif (event := self._lost(unit, index, outcome, events)) is not None:
-                events.append(event)
-                again.append(i)
-        if again:
-            self._go_out(self._packer.again(unit, again))
-        if doubtful:
-            self._go_out(self._packer.confirmation(unit, doubtful))
+                    experience.ended(outcome.seconds, len(packed[_position(unit, i)]) if packed is not None else 0)
+        for each in made:
+            self._go_out(each)
+
+    def _outcomes(self, unit: Unit, job: control.JobOutcome, packed: list[bytes] | None) -> dict[int, Outcome]:
+        """What became of those tasks of a workunit that are waited for."""
+        agreed, differences = ([], []) if packed is not None else self._agreed(unit, job)
+        attempts, worker = [_attempt(attempt) for attempt in job.attempts], _host(job)
+        outcomes = {}
+        for i, index in enumerate(unit.batch.indices):
+            if index in unit.cancelled:
+                continue
+            position = _position(unit, i)
+            if packed is not None:
+                outcomes[i] = self._outcome(unit, packed[position], worker)
+            elif agreed and (taken := agreed[position]) is not None:
+                outcomes[i] = self._outcome(unit, taken.data, "hosts that agree")
+            else:
+                told = differences[position] if differences else ""
+                before = self._attempts.get((unit.batch.call, index), ())
+                lost = tuple(_with_difference(attempt, told) for attempt in attempts)
+                outcomes[i] = Outcome(Ending.LOST, attempts=(*before, *lost))
+        return outcomes
 
     def _is_doubtful(self, unit: Unit, job: control.JobOutcome) -> bool:
         """An exception that a host alone tells of, which is not known for good work, is for others to confirm."""
@@ -150,17 +181,20 @@ class Homecoming:
         worked = {attempt.host_id for attempt in job.attempts if attempt.validate_state == ValidateState.VALID}
         return not any(host.succeeded >= PROVEN and not host.failed for host in self._hosts if host.id in worked)
 
-    def _lost(self, unit: Unit, index: int, outcome: Outcome, events: list[Event]) -> AttemptLost | None:
+    def _may_go_on(self, unit: Unit, index: int) -> bool:
+        """Whether a task that lost its worker is tried again."""
+        return len(self._attempts.get((unit.batch.call, index), ())) + 1 < unit.batch.call.options.attempts
+
+    def _lost(self, unit: Unit, index: int, outcome: Outcome) -> AttemptLost | Ended:
         """A task lost its worker: another attempt, unless that was the last."""
         task = unit.batch.call, index
         lost = Attempt(outcome.worker, outcome.detail, outcome.started, outcome.seconds, outcome.stderr)
-        tried = (*self._attempts.pop(task, ()), lost)
         self._packer.experience[unit.code.bundle.digest].failed(lost)
-        if len(tried) < unit.batch.call.options.attempts:
+        tried = (*self._attempts.get(task, ()), lost)
+        if self._may_go_on(unit, index):
             self._attempts[task] = tried
             return AttemptLost(unit.batch.call, index, lost)
-        events.append(self._ended(unit, index, Outcome(Ending.LOST, worker=outcome.worker, attempts=tried)))
-        return None
+        return self._ended(unit, index, Outcome(Ending.LOST, worker=outcome.worker, attempts=tried))
 
     def _ended(self, unit: Unit, index: int, outcome: Outcome) -> Ended:
         """The end of one task, whose exception is rebuilt by the classes of its own bundle alone."""
@@ -267,8 +301,8 @@ class Homecoming:
             names = self._canaries.drop(self._ledger.drop(units))
             self._again = [(unit, job) for unit, job in self._again if self._ledger.holds(unit.name)]
             self._collector.deliver([event for unit in units for event in self._failed(unit, why, ending)])
-            if names:
-                self._server.cancel_jobs(self._batch, names)
+            self._cancelling.add(names)
+            self._cancelling.go_on()
 
     def _failed(self, unit: Unit, why: str, ending: Ending = Ending.LOST) -> Iterable[Event]:
         error = BackendError(f"{unit.batch.call.name}: {why}")
@@ -289,6 +323,11 @@ def first_difference(copies: Sequence[Packed], rules: Rules, rule: Rule) -> str:
             if (found := rules.difference(first, other, rule)) is not None:
                 return f"two results differ{found if found.startswith((':', ' ')) else f' at {found}'}"
     return ""
+
+
+def _position(unit: Unit, i: int) -> int:
+    """Where in its workunit the outcome of the task at this place of the batch is."""
+    return i if unit.positions is None else unit.positions[i]
 
 
 def _readable(data: bytes, size: int) -> list[bytes] | None:

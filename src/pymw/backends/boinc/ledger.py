@@ -30,14 +30,6 @@ class Ledger:
                 self._units.setdefault(unit.name, []).append(unit)
                 self._of_call[unit.batch.call][id(unit)] = unit
 
-    def take(self, name: str) -> list[Unit]:
-        """The workunit ended: what was waited for in it, and is not any more."""
-        with self._lock:
-            units = self._units.pop(name, [])
-            for unit in units:
-                self._leave_call(unit)
-            return units
-
     def cancel(self, call: Call, indices: Sequence[int] | None) -> list[str]:
         """Wait no longer for these tasks (None: all of the call); the workunits that hold no others."""
         with self._lock:

@@ -45,6 +45,7 @@ VALID_SECONDS = 30 * 86400.0  # of a code signature, beyond the time for which i
 LEAST_BOUND = 86400 * 100 * REFERENCE_FLOPS  # a day on a fast processor; `time_limit` is kept by the supervisor
 SPARE_RESULTS = 6  # copies that may disagree, or be lost, before a workunit is given up
 MEMORY, DISK = 256 << 20, 512 << 20
+PUT_AGAIN = 6 * 3600.0  # seconds after which a file is put again: the server keeps one that no job uses for a day
 
 
 _PLAIN = {type(None), bool, int, float, complex, str, bytes}
@@ -55,7 +56,7 @@ class Code:
     """A function as volunteers get it."""
 
     bundle: Bundle
-    files: Mapping[str, str]  # what each of its jobs takes along: the name there -> the name on the server
+    files: Mapping[str, bytes]  # what each of its jobs takes along, by name
     seconds: float | None  # that one call took at the rehearsal
     nbytes: int = 0  # of what it returned there
     expires: float = 0.0  # until when volunteers' computers accept it
@@ -106,7 +107,7 @@ class Packer:
         self._bundles: dict[tuple[object, ...], Bundle] = {}  # by function, modules, classes
         self._codes: dict[str, Code] = {}  # by digest
         self.experience: defaultdict[str, Experience] = defaultdict(Experience)  # by digest
-        self._uploads: dict[tuple[Path, int, int], str] = {}
+        self._put: dict[object, tuple[str, float]] = {}  # names on the server, and until when they surely are there
         self._serials = itertools.count(1)  # taken by any thread
 
     def pack(self, batch: Batch) -> Iterator[tuple[Unit, control.Job]]:
@@ -160,7 +161,7 @@ class Packer:
         return control.Job(
             name=unit.name,
             inputs={
-                **unit.code.files,
+                **{name: self._there(content, content) for name, content in unit.code.files.items()},
                 **{f"{FILES}/{name}": self._upload(path) for name, path in files.items()},
                 TASKS: envelope.pack_job(job),
             },
@@ -202,12 +203,17 @@ class Packer:
         return int.from_bytes(hashlib.sha256(f"{root}/{key}".encode()).digest()[:8], "little")
 
     def _upload(self, path: Path) -> str:
-        """The name on the server of a data file, sent there once for each content."""
+        """The name on the server of a data file."""
         status = path.stat()
-        key = (path, status.st_mtime_ns, status.st_size)
-        if key not in self._uploads:
-            self._uploads[key] = self._server.put_file(path)
-        return self._uploads[key]
+        return self._there((path, status.st_mtime_ns, status.st_size), path)
+
+    def _there(self, key: object, source: Path | bytes) -> str:
+        """The name on the server of what it is sent once for each content, and again before it lets that go."""
+        name, until = self._put.get(key, ("", 0.0))
+        if (now := time.time()) >= until:
+            name = self._server.put_file(source)
+            self._put[key] = name, now + PUT_AGAIN
+        return name
 
     def code(self, batch: Batch) -> Code:
         """The batch's function, packed, rehearsed and uploaded once."""
@@ -271,8 +277,7 @@ class Packer:
                 python=python,
                 packages=packages,
             )
-        names = {name: self._server.put_file(content) for name, content in files.items()}
-        return Code(made, names, seconds, nbytes, expires)
+        return Code(made, files, seconds, nbytes, expires)
 
 
 def _unwrapped(call: Call) -> Callable[..., Any]:
