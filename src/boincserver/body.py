@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from asyncio import TimerHandle, Transport
+from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from starlette.requests import Request
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-__all__ = ["AT_ONCE", "PACE", "PatientProtocol", "TooLargeError", "patient_protocol", "read"]
+__all__ = [
+    "AT_ONCE",
+    "PACE",
+    "SMALL",
+    "Counted",
+    "NoRoomError",
+    "PatientProtocol",
+    "TooLargeError",
+    "patient_protocol",
+    "read",
+]
 
 PACE: Final = 64
 """Bytes a second that a body must have on the average, once its patience is over; a modem from 1990 has more."""
@@ -51,22 +62,44 @@ class _Room:
 _room = _Room()
 
 
+class Counted:
+    """A body as it comes, whose bytes take room until they are let go; NoRoomError where there is none."""
+
+    def __init__(self, stream: AsyncIterator[bytes]) -> None:
+        self._stream = stream
+        self._size = self._taken = 0
+        self.counting = True
+        """False once what comes is not kept in memory."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._stream:
+            if self.counting:
+                self._size += len(chunk)
+                if self._size > SMALL:
+                    _room.take(self._size - self._taken)
+                    self._taken = self._size
+            yield chunk
+
+    def let_go(self) -> None:
+        """Nothing of it is in memory any more."""
+        _room.taken -= self._taken
+        self._taken = 0
+
+
 async def read(request: Request, limit: int) -> bytes:
     """A whole body of at most so many bytes; ClientDisconnect when it does not come, TooLargeError when it is more."""
     parts: list[bytes] = []
-    size = taken = 0
+    size = 0
+    body = Counted(request.stream())
     try:
-        async for chunk in request.stream():
+        async for chunk in body:
             size += len(chunk)
             if size > limit:
                 raise TooLargeError
-            if size > SMALL:
-                _room.take(size - taken)
-                taken = size
             parts.append(chunk)
         return b"".join(parts)
     finally:
-        _room.taken -= taken
+        body.let_go()
 
 
 class PatientProtocol(HttpToolsProtocol):

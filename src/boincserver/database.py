@@ -7,6 +7,7 @@ are numbers and text only, so nothing is lost by that.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -338,16 +339,23 @@ def _code(error: BaseException | None) -> int | None:
     return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
+def _without_password(url: str) -> str:
+    return re.sub(r"://([^:@/]*):[^@/]*@", r"://\1:***@", url)
+
+
 def _engine(url: str) -> Engine:
     try:
-        if sqlalchemy.make_url(url).get_backend_name() != "sqlite":
-            engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
+        address = sqlalchemy.make_url(url)
+        if address.drivername in ("mysql", "mariadb"):  # SQLAlchemy's choice of a driver is another one
+            address = address.set(drivername=f"{address.drivername}+pymysql")
+        if address.get_backend_name() != "sqlite":
+            engine = sqlalchemy.create_engine(address, isolation_level="AUTOCOMMIT", pool_pre_ping=True)
             event.listen(engine, "connect", _server_settings)
             return engine
     except (sqlalchemy.exc.ArgumentError, ModuleNotFoundError) as error:
         raise ConfigError(
-            f"the database {url!r} cannot be used: {error} (for MariaDB and MySQL install 'pymw-grid[mysql]' and say "
-            "mysql+pymysql://USER:PASSWORD@HOST/NAME)"
+            f"the database {_without_password(url)!r} cannot be used: {error} (for MariaDB and MySQL install "
+            "'pymw-grid[mysql]' and say mysql://USER:PASSWORD@HOST/NAME)"
         ) from error
     # isolation_level None leaves BEGIN and COMMIT to us; sessions move between threads, one at a time.
     engine = sqlalchemy.create_engine(

@@ -275,3 +275,15 @@ def test_a_backup_is_the_way_there_and_back(mariadb: MariaDB, tmp_path: Path) ->
     with serving(third) as server:
         assert len(server.control.outcomes(batch)) == 6
     assert cli.main(["doctor", str(third)]) == 0
+
+
+def test_a_url_without_a_driver(database_url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = database_url.replace("mysql+pymysql://", "mysql://")
+    assert plain != database_url
+    create = ["create", str(tmp_path / "p"), "--url", f"http://127.0.0.1:{free_port()}/", "--database"]
+    assert cli.main([*create, "mysql+nothing://user:secret@127.0.0.1/x"]) == 1
+    told = capsys.readouterr().err
+    assert "mysql+nothing://user:***@127.0.0.1/x' cannot be used" in told
+    assert "secret" not in told
+    assert cli.main([*create, plain]) == 0
+    assert cli.main(["status", str(tmp_path / "p")]) == 0

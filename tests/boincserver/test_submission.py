@@ -8,10 +8,12 @@ import io
 import os
 import random
 import re
+import socket
 import time
 import xml.etree.ElementTree as ET
 import zipfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlencode, urlsplit
 
@@ -469,6 +471,26 @@ def test_a_request_that_is_too_long_is_refused(url: str, control: Control, tmp_p
             assert list((directory / "download").glob(".incoming*")) == []
         finally:
             remote.close()
+
+
+def test_a_strangers_large_call_is_not_taken_apart(url: str, remote: RemoteServer) -> None:
+    """Its elements took thirty times its size, before the key was looked at."""
+    text = f"<query_batches>{'<a/>' * 100_000}<authenticator>{'0' * 32}</authenticator></query_batches>"
+    for request in (text, f"<query_batches>{'<a/>' * 100_000}"):
+        assert b" authenticator</error_msg>" in post(url, "submit_rpc_handler.php", request)
+
+
+def test_slow_strangers_take_nobodys_place(url: str, remote: RemoteServer) -> None:
+    parts = urlsplit(url)
+    head = (
+        "POST /submit_rpc_handler.php HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+        "Content-Length: 100000\r\n\r\nrequest="
+    )
+    with ExitStack() as stack:
+        for _ in range(10):
+            slow = stack.enter_context(socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60.0))
+            slow.sendall(head.encode())
+        assert remote.query_batches() == []
 
 
 def test_who_guesses_keys_is_made_to_wait(tmp_path: Path) -> None:

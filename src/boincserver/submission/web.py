@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -12,10 +14,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from boincserver.body import SMALL, Counted, NoRoomError
 from boincserver.errors import BoincServerError, SubmissionRefused
 from boincserver.events import Events
 from boincserver.protocol.submission import error_reply, parse_request, reply
 from boincserver.service import Service
+from boincserver.submission import rights
 from boincserver.submission.calls import SubmissionCalls
 from boincserver.submission.form import Form, FormField, read_form
 from boincserver.submission.outputs import Outputs
@@ -27,7 +31,8 @@ __all__ = ["submission_routes"]
 log = Events(__name__)
 
 _AT_ONCE: Final = 4
-"""Calls that are read and answered at the same time; the others wait, so that large ones do not fill the memory."""
+"""Calls that are answered at the same time; the others wait, so that large ones do not fill the memory."""
+_KEY: Final = re.compile(r"<authenticator>\s*([^<\s]*)\s*</authenticator>")
 _BUSY: Final = 30.0
 _CHUNK: Final = 1 << 18
 _XML: Final = "text/xml; charset=utf-8"
@@ -70,41 +75,53 @@ class _Web:
         address, now = self._address(request), self._service.clock()
         if self._throttle.blocked(address, now):
             return PlainTextResponse("too many calls failed; try again in a minute", 429, {"retry-after": "60"})
-        form = self._form(request)
+        body = Counted(request.stream())
         try:
-            async with asyncio.timeout(_BUSY):
-                await self._slots.acquire()
-        except TimeoutError:
-            return PlainTextResponse("the server is busy; try again later", 503, {"retry-after": "30"})
-        try:
-            return Response(await self._handled(form, handle, address, now), media_type=_XML)
+            most = self._service.project.config.submission.max_request_bytes
+            form = read_form(request.headers.get("content-type", ""), aiter(body), most)
+            return Response(await self._handled(body, form, handle, address, now), media_type=_XML)
         except ClientDisconnect:
             return PlainTextResponse("the request did not arrive", status_code=408)
+        except NoRoomError:
+            return PlainTextResponse("the server is busy; try again later", 503, {"retry-after": "30"})
         except OSError as error:  # such as a full disk
             log.exception("submitter-call-failed", address=address)
             return PlainTextResponse(f"the server has a problem: {error.strerror}; try again later", status_code=503)
         finally:
-            self._slots.release()
+            body.let_go()
 
     async def _handled(
-        self, form: Form, handle: Callable[[str, Form], Awaitable[str]], address: str, now: float
+        self, body: Counted, form: Form, handle: Callable[[str, Form], Awaitable[str]], address: str, now: float
     ) -> str:
         text = ""
         try:
             first = await anext(form, None)
             if not isinstance(first, FormField) or first.name != "request":
                 raise SubmissionRefused("the form must begin with the field `request`")
-            text = first.value
-            return await handle(text, form)
+            text, body.counting = first.value, False
+            if len(text) > SMALL:  # a stranger's is not worth the memory that its elements take
+                found = _KEY.search(text)
+                rights.submitter(self._service.database.reader(), found.group(1) if found else "")
+            async with self._slot():
+                return await handle(text, form)
         except BoincServerError as error:
             log.info("submitter-call-refused", address=address, call=_root(text), why=str(error))
             if "authenticator" in str(error):
                 self._throttle.failed(address, now)
             return error_reply(_root(text), str(error))
 
-    def _form(self, request: Request) -> Form:
-        most = self._service.project.config.submission.max_request_bytes
-        return read_form(request.headers.get("content-type", ""), request.stream(), most)
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        """A place among those that are answered, for a call that is here: whoever is slow to send one takes none."""
+        try:
+            async with asyncio.timeout(_BUSY):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise NoRoomError from None
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     async def _submit(self, text: str, _form: Form) -> str:
         call = await asyncio.to_thread(parse_request, text)
