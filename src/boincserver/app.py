@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,9 +14,9 @@ from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from boincserver import stats, urls
+from boincserver import accounts, stats, urls
 from boincserver.account_web import account_routes
-from boincserver.body import TooLargeError, read
+from boincserver.body import SMALL, TooLargeError, read
 from boincserver.events import Events
 from boincserver.protocol import account as account_protocol
 from boincserver.protocol import upload
@@ -33,6 +34,7 @@ log = Events(__name__)
 
 _MAX_REQUEST: Final = 16 << 20
 """Bytes of a scheduler request; a client with thousands of jobs to report stays far below."""
+_KEY: Final = re.compile(rb"<authenticator>\s*([^<\s]*)\s*</authenticator>")
 _XML: Final = "text/xml; charset=utf-8"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -101,6 +103,15 @@ class _Web:
 
     # --- work -------------------------------------------------------------------------------------------------------
 
+    async def _parsed(self, body: bytes) -> SchedulerRequest:
+        """Large ones beside everything else, and only if an account sent them: they take seconds."""
+        if len(body) <= SMALL:
+            return parse_request(body)
+        key = _KEY.search(body)
+        if key is None or accounts.authenticate(self.service.database.reader(), key.group(1).decode("latin-1")) is None:
+            return SchedulerRequest(complete=True)
+        return await asyncio.to_thread(parse_request, body)
+
     async def scheduler(self, request: Request) -> Response:
         try:
             body = await read(request, _MAX_REQUEST)
@@ -109,7 +120,7 @@ class _Web:
         except TooLargeError as error:
             log.info("request-refused", address=self.address(request), status=error.status)
             return PlainTextResponse("the request is too large", status_code=error.status)
-        parsed = parse_request(body)
+        parsed = await self._parsed(body)
         if not parsed.complete:
             return Response(format_reply(self._incomplete()), media_type=_XML)
         await self._read_unknown_outputs(parsed)
