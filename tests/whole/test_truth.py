@@ -65,6 +65,9 @@ def test_explain_tells_the_truth_at_each_moment(alone: Project) -> None:
     with Master(alone.backend, rehearse=False) as master, contextlib.ExitStack() as stack:
         future = master.options(quorum=2, deadline=6.5 * 86400).submit(errands.double, 1)
         assert "no host has joined the project yet" in future.explain()
+        single = master.submit(errands.double, 1)
+        assert single.explain().endswith(": no host has joined the project yet")  # and it needs no different users
+        assert single.cancel()
         key = alone.account()
         first, twin = (stack.enter_context(joined(alone, lambda n, args: 1.25, key)) for _ in range(2))
         for volunteer in (first, twin):

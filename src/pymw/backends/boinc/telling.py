@@ -68,7 +68,7 @@ def state_in_words(
     if unsent:
         parts.append(_unsent(len(unsent), bool(out or here or failed), {copy.user_id for copy in (*out, *here)}, hosts))
     takers = {host.user_id if by_user else host.id for host in hosts}
-    if quorum > len(takers) and (unsent or not out):
+    if quorum > max(1, len(takers)) and (unsent or not out):
         kind = "users" if by_user else "hosts"
         parts.append(f"it needs {_number(quorum)} different {kind}, and {_number(len(takers))} joined so far")
     parts += [f"host {copy.host_id}: {ending_in_words(copy.outcome, copy.exit_status)}" for copy in failed]
