@@ -83,6 +83,7 @@ class Victims:
         script.write_text(SCRIPT)
         environment = {
             **os.environ,
+            "TMPDIR": str(self.folder),  # what a killed master leaves is gone with the test
             "PYTHONPATH": str(Path(__file__).parents[2]),
             "PYMW_HOME": str(self.folder / "home"),
         }
