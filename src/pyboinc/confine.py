@@ -62,11 +62,15 @@ class Confinement:
                     break
         return named
 
-    def bind(self, command: Sequence[str]) -> None:
-        """In the new process, before the command: apply the sandbox and say how far it goes."""
+    def bind(self, command: Sequence[str], disk: float = 0) -> None:
+        """In the new process, before the command: apply the sandbox and say how far it goes.
+
+        No file may be larger than the job's bound on the `disk`, in bytes, which the supervisor looks at now and then.
+        """
         policy = self._policy
         files = [os.path.realpath(word) for word in command if os.path.isfile(word)]
         bound = Policy(**vars(policy))
+        bound.file_size = min((size for size in (policy.file_size, int(disk)) if size > 0), default=0)
         bound.read, bound.write = (*policy.read, *self._inputs, *files), (*policy.write, self.folder, os.devnull)
         if policy.interpreter:
             # Without sys.path: it is the supervisor's, and may begin with the folder of all the project's files.

@@ -343,7 +343,7 @@ def _start(
         return Child(command, env, cwd=cwd, memory=limits.memory, processes=confinement.processes)
     if confinement is None:
         return Child(command, env, cwd=cwd)
-    return Child(command, env, cwd=cwd, prepare=lambda: confinement.bind(command))
+    return Child(command, env, cwd=cwd, prepare=lambda: confinement.bind(command, limits.disk))
 
 
 def _until(done: Callable[[], bool], patience: float) -> None:

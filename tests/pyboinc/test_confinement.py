@@ -106,6 +106,19 @@ def test_an_output_that_the_client_made_a_real_link_of(confined: Start, client: 
     assert out.read_text() == "made"
 
 
+def test_no_file_is_larger_than_the_jobs_bound(confined: Start, client: FakeClient) -> None:
+    """Also between two looks of the supervisor at the disk."""
+    client.write_init_data(rsc_disk_bound=1e6)
+    confined("""
+        try:
+            with open("large", "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, 2_000_000)
+        except OSError as error:
+            sys.exit(7)
+    """)
+    assert client.finish() == 7, client.stderr()
+
+
 def test_a_link_is_no_output(confined: Start, client: FakeClient) -> None:
     out = client.link("out", "wu_1_out")
     confined("os.symlink('/etc/passwd', pyboinc.resolve('out'))")
