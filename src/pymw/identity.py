@@ -2,15 +2,19 @@
 
 Comments, docstrings, positions and unrelated functions do not count. What does:
 
-    a function of the user's own     its syntax tree, its defaults, and whatever it reads: globals, closure cells
-    a class of the user's own        its syntax tree, its bases, and what its methods read
+    a function of the user's own     its syntax tree, and whatever it reads or holds: globals, closure cells, defaults,
+                                     attributes
+    a class of the user's own        its syntax tree, its bases and its metaclass, its attributes and its methods
     an attribute of the user's module   what it is, where the name is written out; else the module with all it imports
-    a value                          its canonical digest; where there is none, its pickle, else its type
+    a value                          its canonical digest, and the classes in it
+    another object                   the parts that it is made of; where its class is not the user's, its pickle and the
+                                     code in that, or its type alone where it cannot be pickled
     an installed module              its name and version
     the standard library, built-ins  the name and Python's minor version
 
 Where the reach is not static (getattr, globals, eval, star imports, imports by name) the whole module counts: when
-in doubt, compute again. Where there is no source, the compiled code stands for it, bound to Python's minor version.
+in doubt, compute again. Where there is no source, or not that of what runs, the compiled code stands for it, bound to
+Python's minor version.
 """
 
 # ruff: noqa: BLE001, S112 - values of the user's may raise anything when they are looked at
@@ -298,12 +302,11 @@ class _Walk:
             self._note(name, _file_digest(module) or f"no source {PYTHON}")
             return
         fitting = [text for text in texts if text.module(module)]
-        if not fitting:  # it was edited since it was imported, and nothing tells what it was
+        if fitting:  # where several may be what runs, it is none of them for sure
+            self._note(name, " or ".join(normal(text.tree) for text in fitting))
+        else:  # it was edited since it was imported, and nothing tells what it was
             self._note(name, f"edited {secrets.token_hex(8)}")
-            return
-        # Where several may be what runs, it is none of them for sure.
-        self._note(name, " or ".join(normal(text.tree) for text in fitting))
-        for text in fitting:
+        for text in fitting or texts:
             self._imports_inside(text.tree, module)
 
     def _imports_inside(self, tree: ast.AST, inside: types.ModuleType | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import tokenize
 import types
 from collections import defaultdict
 from collections.abc import Iterator
@@ -18,14 +19,26 @@ __all__ = ["Written", "code_text", "codes", "first_line", "innermost", "is_file"
 
 
 class Written:
-    """One content of a source file; SyntaxError or ValueError where that is no Python."""
+    """One content of a source file."""
 
     def __init__(self, text: str, filename: str) -> None:
         self.text = text
         self._filename = filename
-        self._codes: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
-        for code in codes(compile(text, filename, "exec", dont_inherit=True)):
-            self._codes[code.co_name, code.co_firstlineno].append(code)
+
+    @cached_property
+    def is_python(self) -> bool:
+        """Whether it is any: a file may be in the middle of an edit."""
+        try:
+            return bool(self._codes)
+        except (SyntaxError, ValueError):
+            return False
+
+    @cached_property
+    def _codes(self) -> dict[tuple[str, int], list[CodeType]]:
+        found: dict[tuple[str, int], list[CodeType]] = defaultdict(list)
+        for code in codes(compile(self.text, self._filename, "exec", dont_inherit=True)):
+            found[code.co_name, code.co_firstlineno].append(code)
+        return found
 
     @cached_property
     def tree(self) -> ast.Module:
@@ -97,16 +110,21 @@ _known: dict[str, list[Written]] = {}
 
 
 def versions(filename: str) -> list[Written]:
-    """What the file says now, then what it said before, as far as that was seen and can be read as Python."""
+    """What the file says now, then what it said before, as far as that was seen and is Python."""
+    return [each for each in _look(filename) if each.is_python]
+
+
+def _look(filename: str) -> list[Written]:
     known = _known.setdefault(filename, [])
     try:
-        text = Path(filename).read_text(encoding="utf-8")
-        if not any(text == each.text for each in known):
-            known.append(Written(text, filename))
-        known.sort(key=lambda each: each.text != text)
-    except (OSError, SyntaxError, ValueError):  # gone, or in the middle of an edit
-        pass
-    return list(known)
+        with tokenize.open(filename) as file:
+            text = file.read()
+    except (OSError, SyntaxError, ValueError):  # gone, or no text of the encoding that it names
+        return known
+    if not any(text == each.text for each in known):
+        known.append(Written(text, filename))
+    known.sort(key=lambda each: each.text != text)
+    return known
 
 
 def remember_sources() -> None:
@@ -114,7 +132,7 @@ def remember_sources() -> None:
     for name, module in list(sys.modules.items()):
         file = getattr(module, "__file__", None)
         if isinstance(file, str) and file.endswith(".py") and file not in _known and owner_of(name) is None:
-            versions(file)
+            _look(file)
 
 
 def is_file(filename: str) -> bool:
