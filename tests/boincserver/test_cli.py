@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket
 import stat
 import subprocess
@@ -17,7 +18,7 @@ import pytest
 
 from boincserver import cli
 from boincserver.errors import UnusableUrl
-from boincserver.testing import SimulatedVolunteer, free_port, serving
+from boincserver.testing import SimulatedVolunteer, configure, free_port, serving
 from boincserver.urls import canonical
 
 
@@ -139,6 +140,44 @@ def every_command(parser: argparse.ArgumentParser, name: str = "") -> Iterator[t
     for group in groups:
         for word, inner in group.choices.items():
             yield from every_command(inner, f"{name} {word}".strip())
+
+
+@pytest.mark.parametrize(
+    ("setting", "wrong", "told"),
+    [
+        ("feeder_size", "0", "feeder_size must be at least 1, not 0"),
+        ("daily_quota", "-5", "daily_quota must be at least 1"),
+        ("proxies", "-1", "proxies must be at least 0"),
+        ("report_grace_period", "-100", "report_grace_period must be at least 0"),
+        ("spot_checks", "2.0", "spot_checks must be from 0 to 1, not 2.0"),
+        ("per_job", "nan", "per_job must be at least 0, not nan"),
+        ("per_job", "inf", "per_job must be at least 0, not inf"),
+        ("port", "99999", "port must be from 1 to 65535"),
+        ("patience", "0", "patience must be at least 1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused(
+    setting: str, wrong: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = tmp_path / "p"
+    assert cli.main(["create", str(directory), "--url", f"http://127.0.0.1:{free_port()}/"]) == 0
+    path = directory / "project.toml"
+    text, count = re.subn(rf"(?m)^{setting} = .*$", f"{setting} = {wrong}", path.read_text())
+    assert count == 1
+    path.write_text(text)
+    assert cli.main(["status", str(directory)]) == 1
+    assert told in capsys.readouterr().err
+
+
+def test_a_whole_number_does_for_any_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    directory = tmp_path / "p"
+    assert cli.main(["create", str(directory), "--url", f"http://127.0.0.1:{free_port()}/"]) == 0
+    configure(directory, per_job=5, spot_checks=1)
+    assert cli.main(["status", str(directory)]) == 0
+    for broken, told in ((b"accounts = 5\n", "is a table of settings, not 5"), (b'name = "\xff"\n', "project.toml: ")):
+        (directory / "project.toml").write_bytes(broken)
+        assert cli.main(["status", str(directory)]) == 1
+        assert told in capsys.readouterr().err
 
 
 def test_every_command_and_option_is_documented() -> None:
