@@ -357,6 +357,8 @@ def _engine(url: str) -> Engine:
             f"the database {_without_password(url)!r} cannot be used: {error} (for MariaDB and MySQL install "
             "'pymw-grid[mysql]' and say mysql://USER:PASSWORD@HOST/NAME)"
         ) from error
+    if address.database and address.database != ":memory:" and not Path(address.database).is_absolute():
+        raise ConfigError(f"the database {url!r} is another one in each folder; give its whole path: sqlite:////PATH")
     # isolation_level None leaves BEGIN and COMMIT to us; sessions move between threads, one at a time.
     engine = sqlalchemy.create_engine(
         url, connect_args={"isolation_level": None, "check_same_thread": False, "timeout": 30, "cached_statements": 512}

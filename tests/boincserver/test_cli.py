@@ -22,9 +22,9 @@ from boincserver.testing import SimulatedVolunteer, configure, free_port, servin
 from boincserver.urls import canonical
 
 
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "boincserver", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_create_status_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -95,6 +95,9 @@ def test_bad_names_and_settings(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not directory.exists()
     assert cli.main([*create, "--database", "bogus://x"]) == 1
     assert "the database 'bogus://x' cannot be used" in capsys.readouterr().err
+    assert not directory.exists()
+    assert cli.main([*create, "--database", "sqlite:///here.db"]) == 1
+    assert "give its whole path" in capsys.readouterr().err
     assert not directory.exists()
     assert cli.main(create) == 0
     settings = directory / "project.toml"
@@ -239,6 +242,7 @@ def test_from_an_application_to_its_results_by_commands(tmp_path: Path) -> None:
         vain = run("job", "create", directory, "count", "--quorum", "2", "--batch", "more")
         assert vain.returncode == 1
         assert "--quorum: jobs as JSON lines say this themselves" in vain.stderr
+        assert "describes no job" in run("job", "create", directory, "count", stdin="").stderr
         assert ask("batch", "cancel", directory, "more")["cancelled"] == 2
         assert run("batch", "cancel", directory, "none").returncode == 1
         assert ask("app", "deprecate", directory, "count", "--version", "1.02")["deprecated"] == 1

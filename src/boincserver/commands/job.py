@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
     create = command(job, "create", _job_create, "create jobs; without --input as JSON lines from standard input")
     create.add_argument("app", metavar="APP", help="the application's name")
     _batch_option(create)
-    create.add_argument("--name", default="job", help="how the names of jobs begin (default: %(default)s)")
+    create.add_argument("--name", help="how the names of jobs begin (default: job)")
     create.add_argument("--input", action="append", metavar="PATH[=NAME]", help="an input file of every job")
     create.add_argument("--output", action="append", metavar="NAME[=BYTES]", help="an output (default: out=100000000)")
     create.add_argument("--count", type=positive, help="how many jobs (default: 1); {n} in --command is the number")
@@ -55,15 +55,19 @@ def _job_create(options: argparse.Namespace) -> int:
     inputs = {name: control.put_file(path) for path, name in map(named, options.input or [])}
     outputs = dict(_output(text) for text in options.output or ["out=100000000"])
     if options.input is None and options.count is None and not sys.stdin.isatty():
-        said = [option for option in ("output", "command_line", "quorum", "copy_files") if getattr(options, option)]
+        said = [
+            option for option in ("name", "output", "command_line", "quorum", "copy_files") if getattr(options, option)
+        ]
         if said:
             names = ", ".join(f"--{option.removesuffix('_line').replace('_', '-')}" for option in said)
             raise BoincServerError(f"{names}: jobs as JSON lines say this themselves; for jobs like that say --count")
         jobs = [_described(line, number) for number, line in _lines()]
+        if not jobs:
+            raise BoincServerError("standard input describes no job; for jobs that are alike say --count")
     else:
         jobs = [
             Job(
-                f"{options.name}_{n}",
+                f"{options.name or 'job'}_{n}",
                 inputs,
                 outputs,
                 options.command_line.replace("{n}", str(n)),
