@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import faulthandler
 import importlib
 import io
 import os
@@ -132,6 +133,7 @@ class Journal:
 
 def run() -> int:
     """Run the job's items, as far as they are not finished, in the current directory; the exit code."""
+    faulthandler.enable()  # so that a crash in C tells the line of Python
     with contextlib.closing(Journal(Path(JOURNAL))) as journal:
         return _run_all(envelope.unpack_job(_read(TASKS)), journal)
 

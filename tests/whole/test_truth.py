@@ -117,6 +117,7 @@ def test_a_crash_in_a_chunk_costs_its_task_alone_and_no_host_its_good_name(alone
         kept = list(results)
         assert [n for n, value in enumerate(kept) if isinstance(value, Exception)] == [77]
         assert [attempt.ending for attempt in kept[77].attempts] == ["the child was killed by SIGSEGV"] * 2
+        assert all("in segfault" in attempt.stderr for attempt in kept[77].attempts)
         hosts = alone.control.hosts()
         assert sum(host.failed for host in hosts) == 0  # a failed job would make the stock client back off
         assert sum(host.succeeded for host in hosts) == 5

@@ -31,8 +31,10 @@ import sys
 CHILD = "--pyboinc-child"
 if sys.argv[1:2] == [CHILD]:
     del sys.argv[1]
+    import faulthandler
     import runpy
 
+    faulthandler.enable()  # so that a crash in C tells the line of Python
     runpy.run_module({module!r}, run_name="__main__", alter_sys=True)
 else:
     from pyboinc.supervisor import supervise
