@@ -207,7 +207,9 @@ def test_what_cannot_be_sent_is_refused_with_the_path_to_it(master: Master) -> N
     with pytest.raises(UnshippableError, match=r"kwargs\['key'\]: generators cannot be sent"):
         master.submit(sorted, [], key=(n for n in []))
     future = master.submit(identity, 1)
-    with pytest.raises(UnshippableError, match=r"args\[0\]\['a'\]: futures \(they are dependencies .*\) cannot be sent"):
+    with pytest.raises(
+        UnshippableError, match=r"args\[0\]\['a'\]: futures \(they are dependencies .*\) cannot be sent"
+    ):
         master.submit(len, {"a": future})
     with pytest.raises(UnshippableError, match=r"args\[0\]\[2\]\[1\]: a Master cannot be sent"):
         master.submit(identity, [1, 2, (3, master)])
