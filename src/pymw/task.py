@@ -120,6 +120,7 @@ class TaskFuture(Future[Any]):
     _lost: tuple[Attempt, ...] = ()
     _logged: tuple[str, ...] = ()
     _progress = 0.0
+    _begun = False  # where that makes no difference to the standard library's future
     key = ""  # in a named run: what tells the task apart for ever
 
     def __init__(self, backend: Backend, over: Callable[[Call], None]) -> None:
@@ -221,12 +222,26 @@ class TaskFuture(Future[Any]):
                 return self._backend.explain(self._call, 0) if self._call is not None else f"{self.name} is over"
 
     def cancel(self) -> bool:
-        """Cancel the task if it has not begun, as in the standard library."""
+        """Cancel the task if it has not begun, as in the standard library; on BOINC also if it has.
+
+        There a task may be on somebody's computer for days, and stops at its next contact with the project.
+        """
         cancelled, call = super().cancel(), self._call
         if cancelled and call is not None:
             self._forget(call)
             self._backend.cancel(call)
+            self._tell_who_waits()
         return cancelled
+
+    def _tell_who_waits(self) -> None:
+        """In `concurrent.futures.wait`, say, for which a cancelled future is not over before that."""
+        with self._condition:
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
+
+    def running(self) -> bool:
+        """Whether a worker has the task."""
+        return super().running() or (self._begun and not self.done())
 
     def _forget(self, call: Call) -> None:
         self._id, self._name, self._call = call.id, call.name, None
@@ -244,10 +259,14 @@ class TaskFuture(Future[Any]):
 
     def begin(self, index: int, count: int, worker: str) -> bool:
         """A worker takes the task; False where it was cancelled, or ended with a backend that broke."""
-        if self.done() and not self.cancelled():
+        if self.done():
+            self._tell_who_waits()
             return False
         self._worker = worker
-        return self.running() or self.set_running_or_notify_cancel()
+        if self._backend.capabilities.outlives_master:  # for the standard library it can be cancelled as before
+            self._begun = True
+            return True
+        return super().running() or self.set_running_or_notify_cancel()
 
     def receive(self, event: Event) -> None:
         """Something came back."""
@@ -280,9 +299,10 @@ class TaskFuture(Future[Any]):
         if self._call is not None:
             self._forget(self._call)
         if error is not None and isinstance(error, CancelledError) and super().cancel():
+            self._tell_who_waits()
             return
-        if not self.running():
-            self.set_running_or_notify_cancel()
+        if not super().running() and not self.set_running_or_notify_cancel():
+            return  # cancelled in this moment
         if error is not None:
             self.set_exception(error)
         else:

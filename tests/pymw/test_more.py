@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import doctest
 import functools
@@ -13,6 +14,7 @@ import os
 import re
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +151,27 @@ def test_a_map_says_what_its_options_are(master: Master, option: dict[str, Any],
 def test_a_map_says_that_it_takes_no_dependencies(master: Master) -> None:
     with pytest.raises(UnshippableError, match=r"args\[0\].*map takes none"):
         list(master.map(abs, [master.submit(abs, -1)], timeout=LIMIT))
+
+
+@pytest.mark.parametrize("backend", ["memory", "local"])
+def test_who_waits_for_what_is_cancelled_is_told(backend: str, tmp_path: Path) -> None:
+    """`wait` did not return, since it hears of a cancelled future only when that is told."""
+    go = tmp_path / "go"
+
+    def until_told() -> None:
+        while not go.exists():
+            time.sleep(0.01)
+
+    with Master(backend, max_workers=1) as master, ThreadPoolExecutor(1) as threads:
+        running = [master.submit(until_told) for _ in range(2)]
+        queued = [master.submit(abs, n) for n in range(200)][-1]
+        told = threads.submit(concurrent.futures.wait, [queued], LIMIT)
+        assert eventually(lambda: bool(queued._waiters))  # type: ignore[attr-defined]
+        assert queued.cancel()
+        assert told.result(LIMIT).done == {queued}
+        go.touch()
+        for future in running:
+            future.result(LIMIT)
 
 
 def test_joblib_runs_on_a_master(master: Master) -> None:

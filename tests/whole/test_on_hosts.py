@@ -15,7 +15,7 @@ from tests import errands
 from tests.served import Project, served
 
 from boincserver.testing import SimulatedVolunteer, StockClient, serving, wait_until
-from pymw import Master
+from pymw import Master, TaskState
 
 LIMIT = 240.0
 
@@ -73,7 +73,11 @@ def test_what_is_cancelled_stops_on_the_host_and_frees_its_files(project: Projec
     with Master(project.backend) as master:
         future = master.submit(errands.nap, 100_000)
         wait_until(running, timeout=LIMIT, what="the host to run it")
+        # Also when the master knows that it has begun.
+        wait_until(lambda: future.state is TaskState.RUNNING, timeout=LIMIT, what="the master to learn of it")
+        assert future.running()
         assert future.cancel()
+        assert not future.running()
         wait_until(lambda: not client.tasks(), timeout=LIMIT, what="the host to drop it")
         with contextlib.closing(sqlite3.connect(project.directory / "database.sqlite3")) as database:
             left = "SELECT COUNT(*) FROM workunit WHERE error_mask > 0 AND file_delete_state <> 2"
