@@ -80,18 +80,45 @@ class Confinement:
     def collect(self) -> None:
         """Move what the child made of its outputs to where the client looks for them."""
         for name in self._outputs:
-            made, target = os.path.join(self.folder, name), slot.resolve(name, self._directory)
-            try:
-                found = os.lstat(made)
-            except OSError:
-                continue
-            # A link, or a folder that is one, would make the client upload some other file of the volunteer's.
-            inside = os.path.realpath(os.path.dirname(made)) == os.path.dirname(os.path.join(self._own, name))
-            if inside and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
-                # Some projects have clients make real links of the names, in the slot, where the child cannot write.
-                os.replace(made, os.path.realpath(target) if os.path.islink(target) else target)
-            else:
-                os.write(2, f"pyboinc: output {name} is not taken: it is a link or no plain file\n".encode())
+            made = self._made(name)
+            if made:
+                os.replace(made, self._target(name))
+
+    def publish(self, name: str) -> None:
+        """Copy an output as it is now to where the client looks for it, to be uploaded while the child goes on."""
+        made = self._made(name) if name in self._outputs else ""
+        if not made:
+            return
+        target = self._target(name)
+        with open(made, "rb", opener=_open_no_link) as source:
+            # The child is at work, and could have put a link in its place since we looked.
+            if sys.platform == "linux" and os.readlink(f"/proc/self/fd/{source.fileno()}") != os.path.join(
+                self._own, name
+            ):
+                return
+            with open(target + ".new", "wb") as copy:
+                while data := source.read(1 << 20):
+                    copy.write(data)
+        os.replace(target + ".new", target)
+
+    def _made(self, name: str) -> str:
+        """Where the child made this output; empty where there is none that can be taken."""
+        made = os.path.join(self.folder, name)
+        try:
+            found = os.lstat(made)
+        except OSError:
+            return ""
+        # A link, or a folder that is one, would make the client upload some other file of the volunteer's.
+        inside = os.path.realpath(os.path.dirname(made)) == os.path.dirname(os.path.join(self._own, name))
+        if inside and stat.S_ISREG(found.st_mode) and found.st_nlink == 1:
+            return made
+        os.write(2, f"pyboinc: output {name} is not taken: it is a link or no plain file\n".encode())
+        return ""
+
+    def _target(self, name: str) -> str:
+        # Some projects have clients make real links of the names, in the slot, where the child cannot write.
+        target = slot.resolve(name, self._directory)
+        return os.path.realpath(target) if os.path.islink(target) else target
 
     def _sort_files(self, named: Iterable[str]) -> tuple[list[str], list[str]]:
         """The job's files: those there at the very first start are inputs, the others become outputs."""
@@ -111,6 +138,10 @@ class Confinement:
         inputs = [name for name in files if name not in outputs]
         paths = {os.path.join(self._directory, name) for name in inputs}
         return sorted(paths | {slot.resolve(name, self._directory) for name in inputs}), outputs
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
 
 
 def _level(policy: Policy) -> Level:

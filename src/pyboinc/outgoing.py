@@ -44,7 +44,7 @@ class Outgoing:
 
     def upload(self, name: str) -> None:
         """Queue the upload of an output file before the task's end."""
-        if is_plain_name(name) and name not in self._uploads:
+        if is_plain_name(name) and name not in self._uploads and len(self._uploads) < MOST_WAITING:
             self._uploads.append(name)
 
     def push(self) -> bool:

@@ -233,7 +233,7 @@ class _Task:
             elif verb == "trickle":
                 self._outgoing.trickle(str(fields[0]), str(fields[1]))
             elif verb == "upload":
-                self._outgoing.upload(str(fields[0]))
+                self._upload(str(fields[0]))
             elif verb == "network":
                 self._want_network = bool(fields[0])
             elif verb == "limit":
@@ -327,6 +327,15 @@ class _Task:
                 self._confinement.collect()
             except OSError as error:
                 self._complain(f"cannot take over an output: {error}")
+
+    def _upload(self, name: str) -> None:
+        if self._confinement is not None:
+            try:
+                self._confinement.publish(name)
+            except OSError as error:
+                self._complain(f"cannot upload {name} yet: {error}")
+                return
+        self._outgoing.upload(name)
 
     def _path(self, name: str) -> str:
         return os.path.join(self._directory, name)

@@ -97,6 +97,24 @@ def test_arguments_are_left_as_they_are(confined: Start, client: FakeClient) -> 
     assert out.read_text() == "given"
 
 
+def test_an_output_is_there_when_its_early_upload_is_asked_for(confined: Start, client: FakeClient) -> None:
+    part = client.link("part", "wu_1_part")
+    confined("""
+        with open(pyboinc.resolve("part"), "w") as file:
+            file.write("first")
+        pyboinc.upload("part")
+        while pyboinc.uploaded("part") is None:
+            time.sleep(0.02)
+        with open(pyboinc.resolve("part"), "a") as file:
+            file.write(" and second")
+    """)
+    client.until(lambda: (client.slot / "boinc_ufr_part").exists())
+    assert part.read_text() == "first"
+    client.upload_done("part", 0)
+    assert client.finish() == 0, client.stderr()
+    assert part.read_text() == "first and second"
+
+
 def test_an_output_that_the_client_made_a_real_link_of(confined: Start, client: FakeClient) -> None:
     out = client.link("out", "wu_1_out")
     (client.slot / "out").unlink()
