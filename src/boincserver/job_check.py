@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Final
@@ -17,6 +16,9 @@ MOST_COPIES: Final = 100
 """Of a job at a time; each is looked at whenever one of them is sent or comes back."""
 MOST_TRIES: Final = 1000
 MOST_URGENT: Final = 10**9
+LARGEST: Final = 1e30
+LONGEST: Final = 100_000
+"""Letters of a command line."""
 _COUNTS: Final = {
     "min_quorum": (1, MOST_COPIES),
     "max_error_results": (0, MOST_TRIES),
@@ -34,15 +36,33 @@ def check_job(job: Job) -> None:
     if not isinstance(job.name, str) or not is_name(job.name) or len(job.name) > 180:
         raise BoincServerError(f"{job.name!r} cannot name a job: up to 180 letters, digits and _ . + = - only")
     try:
-        copied = job.copy_files if isinstance(job.copy_files, bool) else tuple(job.copy_files)
+        copied = job.copy_files if isinstance(job.copy_files, (bool, str)) else tuple(job.copy_files)
         _check_files(tuple(job.inputs), tuple(job.outputs.items()), copied, tuple(job.optional))
         _check_limits(*tuple(job)[_LIMITS])
-        if not isinstance(job.command_line, str) or "\0" in job.command_line:
-            raise BoincServerError(f"command_line is a text, not {job.command_line!r}")
+        _check_texts(job)
     except BoincServerError as error:
         raise BoincServerError(f"job {job.name}: {error}") from None
     except (TypeError, AttributeError) as error:  # of what is no mapping, no list, or cannot be hashed
         raise BoincServerError(f"job {job.name}: a field has a value of the wrong kind: {error}") from None
+
+
+def _check_texts(job: Job) -> None:
+    line = job.command_line
+    if not isinstance(line, str) or len(line) > LONGEST or "\0" in line or (not line.isascii() and not _is_sound(line)):
+        raise BoincServerError(f"command_line is a text of at most {LONGEST} letters, not {str(line)[:100]!r}")
+    if not isinstance(job.app, str):
+        raise BoincServerError(f"app is the name of an application, not {job.app!r}")
+    for name, content in job.inputs.items():
+        if not isinstance(content, (bytes, bytearray, memoryview, str)):
+            raise BoincServerError(f"input {name}: it is bytes, or the name of a file, not {content!r}")
+
+
+def _is_sound(text: str) -> bool:
+    """Whether it can be written down; half of a surrogate pair cannot."""
+    try:
+        return bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 # Cached, since a batch has very many jobs that differ in their names and contents alone.
@@ -59,6 +79,8 @@ def _check_files(inputs: tuple[Any, ...], outputs: tuple[Any, ...], copied: Any,
         if not _is_whole(nbytes) or not 0 < nbytes < 2**60:
             raise BoincServerError(f"output {name}: its largest size is a number of bytes, not {nbytes!r}")
     _check_known(optional, "optional", [name for name, _ in outputs])
+    if isinstance(copied, str):
+        raise BoincServerError(f"copy_files is true, false or a list of names, not {copied!r}")
     if not isinstance(copied, bool):
         _check_known(copied, "copy_files", names)
 
@@ -87,7 +109,7 @@ def _check_limits(*values: Any) -> None:
             raise BoincServerError(f"{field} is a whole number from {low} to {high}, not {given[field]!r}")
     for field in _AMOUNTS:
         value = given[field]
-        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < math.inf:
+        if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= LARGEST:
             raise BoincServerError(f"{field} is a number above 0, not {value!r}")
     quorum, target, total = given["min_quorum"], given["target_nresults"], given["max_total_results"]
     target = quorum if target is None else target

@@ -122,6 +122,13 @@ def test_a_job_that_cannot_run_refuses_its_call(control: Control, upper: str) ->
         (Job("bad", {}, {"out": 1}, optional=["nosuch"]), "optional: there is no file 'nosuch'"),
         (Job("bad", {}, {}, copy_files=["nosuch"]), "copy_files: there is no file 'nosuch'"),
         (Job("bad", {}, {}, command_line="a\0b"), "command_line is a text"),
+        (Job("bad", {}, {}, command_line="\ud800"), "command_line is a text"),
+        (Job("bad", {}, {}, command_line="x" * 200_000), "command_line is a text of at most 100000 letters"),
+        (Job("bad", {}, {}, rsc_fpops_est=10**400), "rsc_fpops_est is a number above 0"),
+        (Job("bad", {}, {}, rsc_disk_bound=1e300), "rsc_disk_bound is a number above 0"),
+        (Job("bad", {"a": 5}, {}), "input a: it is bytes"),  # type: ignore[dict-item]
+        (Job("bad", {}, {}, app=5), "app is the name of an application"),  # type: ignore[arg-type]
+        (Job("bad", {}, {"a": 1}, copy_files="a"), "copy_files is true, false or a list"),
         (Job("bad", {}, ["out"]), "of the wrong kind"),  # type: ignore[arg-type]
         (Job("bad", {}, {}, rsc_fpops_est=[1]), "of the wrong kind"),  # type: ignore[arg-type]
     ],
